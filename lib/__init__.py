@@ -1,0 +1,9 @@
+"""facefold: from photos of faces to mask, gender and age group, a module an idea.
+
+Nothing is fetched from the network by importing this package or anything in it.
+"""
+
+import os
+
+# albumentations asks the network for a newer release while it is imported unless this is set first.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

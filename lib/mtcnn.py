@@ -1,0 +1,127 @@
+"""MTCNN's three stages over a batch of photos, with the networks and weights of facenet-pytorch.
+
+Zhang et al. 2016, https://arxiv.org/abs/1604.02878. Differs from the package's ``detect`` in how pictures are resized
+(OpenCV on uint8 where it has torch on float: most of the time went there) and in that the second stage sees only a
+photo's best proposals: at one face a photo the others are repetitions.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from facenet_pytorch import MTCNN
+from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, generateBoundingBox, rerec
+from PIL import Image
+from torchvision.ops import batched_nms
+
+FACTOR = 0.709  # between two levels of the pyramid: the area halves
+PROPOSALS = 24  # a photo, best first, that reach the second stage
+
+
+@lru_cache(maxsize=1)
+def _networks() -> MTCNN:
+    return MTCNN().requires_grad_(False)
+
+
+@torch.inference_mode()
+def detect(photos: np.ndarray, min_face: int, thresholds: tuple[float, float, float]) -> list[np.ndarray]:
+    """Return the faces in photos (n, h, w, 3) RGB uint8: an array (k, 15) a photo.
+
+    Columns: x0, y0, x1, y1, score, then x, y of left eye, right eye, nose, left and right end of the mouth.
+    """
+    first, second, third = thresholds
+    boxes, owner = _propose(photos, min_face, first)
+    boxes, owner = _refine(photos, boxes, owner, second)
+    faces, owner = _finish(photos, boxes, owner, third)
+    return [faces[owner == k].numpy() for k in range(len(photos))]
+
+
+def detect_one_by_one(files: list[Path]) -> pd.DataFrame:
+    """Return x0, y0, x1, y1, score of the best face in each file as facenet-pytorch finds it by default, NaN for none.
+
+    ``MTCNN().detect`` on one PIL picture after the other is how most code calls it: the yardstick of ``detect``.
+    """
+    mtcnn, rows = MTCNN(select_largest=False), []
+    for file in files:
+        boxes, scores = mtcnn.detect(Image.open(file).convert("RGB"))
+        rows.append([np.nan] * 5 if boxes is None else [*boxes[0], scores[0]])
+    return pd.DataFrame(rows, columns=["x0", "y0", "x1", "y1", "score"])
+
+
+def _scales(height: int, width: int, min_face: int) -> list[float]:
+    """Return the pyramid's scales: from 12 px for the smallest face to 12 px for the photo's shorter side."""
+    scales = [12 / min_face]
+    while min(height, width) * scales[-1] * FACTOR >= 12:
+        scales.append(scales[-1] * FACTOR)
+    return scales
+
+
+def _input(pictures: list[np.ndarray]) -> torch.Tensor:
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return (batch - 127.5) / 128
+
+
+def _propose(photos: np.ndarray, min_face: int, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return squares (m, 5: box and score) that may hold a face, and the photo that each belongs to."""
+    height, width = photos.shape[1:3]
+    levels = []
+    for scale in _scales(height, width, min_face):
+        size = (int(width * scale + 1), int(height * scale + 1))
+        shifts, scores = _networks().pnet(_input([cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos]))
+        boxes, owner = generateBoundingBox(shifts, scores[:, 1], scale, threshold)
+        kept = batched_nms(boxes[:, :4], boxes[:, 4], owner, 0.5)
+        levels.append((boxes[kept], owner[kept]))
+    boxes, owner = (torch.cat(parts) for parts in zip(*levels, strict=True))
+    kept = batched_nms(boxes[:, :4], boxes[:, 4], owner, 0.7)
+    kept = kept[_rank(owner[kept], len(photos)) < PROPOSALS]
+    boxes, owner = boxes[kept], owner[kept]
+    sides = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
+    return rerec(torch.cat([boxes[:, :4] + boxes[:, 5:] * sides, boxes[:, 4:5]], dim=1)), owner
+
+
+def _rank(owner: torch.Tensor, photos: int) -> torch.Tensor:
+    """Return, for rows sorted best first, how many better ones of the same photo come before each."""
+    mine = torch.nn.functional.one_hot(owner, photos)
+    return (mine.cumsum(0) * mine).sum(1) - 1
+
+
+def _patches(photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, side: int) -> torch.Tensor:
+    """Cut ``boxes`` out of the photos that own them, resized to (m, 3, side, side); what lies outside is left out."""
+    height, width = photos.shape[1:3]
+    corners = boxes[:, :4].int().numpy()
+    corners[:, :2] = np.clip(corners[:, :2] - 1, 0, (width - 2, height - 2))
+    corners[:, 2:] = np.clip(corners[:, 2:], corners[:, :2] + 1, (width, height))
+    cuts = (photos[k, y0:y1, x0:x1] for k, (x0, y0, x1, y1) in zip(owner.tolist(), corners.tolist(), strict=True))
+    return _input([cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA) for cut in cuts])
+
+
+def _refine(
+    photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Second stage: drop squares that are no face, move the others."""
+    if not len(boxes):
+        return boxes, owner
+    shifts, scores = _networks().rnet(_patches(photos, boxes, owner, 24))
+    face = scores[:, 1] > threshold
+    boxes, owner, shifts = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face], shifts[face]
+    kept = batched_nms(boxes[:, :4], boxes[:, 4], owner, 0.7)
+    return rerec(bbreg(boxes[kept], shifts[kept])), owner[kept]
+
+
+def _finish(
+    photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Third stage: drop squares that are no face, move the others, add landmarks; (k, 15) and owners."""
+    if not len(boxes):
+        return torch.empty(0, 15), owner
+    shifts, marks, scores = _networks().onet(_patches(photos, boxes, owner, 48))
+    face = scores[:, 1] > threshold
+    boxes, owner = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face]
+    sides = boxes[:, 2:4] - boxes[:, :2] + 1
+    marks = torch.stack([marks[face, :5], marks[face, 5:]], dim=2) * sides[:, None] + boxes[:, None, :2] - 1
+    boxes = bbreg(boxes, shifts[face])
+    kept = batched_nms_numpy(boxes[:, :4], boxes[:, 4], owner, 0.7, "Min")
+    return torch.cat([boxes[kept], marks[kept].flatten(1)], dim=1), owner[kept]

@@ -1,0 +1,206 @@
+"""The training loop: a function of model, data, loss and optimizer, through accelerate. It knows nothing of masks or ages."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from lib import artefacts
+from lib.errors import FacefoldError, ParameterError, nearest, pick
+
+SCHEDULES = {  # by name, timm's settings
+    "constant": {"sched": "constant"},
+    "step": {"sched": "step"},
+    "cosine": {"sched": "cosine"},
+    "restarts": {"sched": "cosine", "cycle_decay": 1.0},
+    "plateau": {"sched": "plateau", "plateau_mode": "max"},
+}
+WARMUP_FROM = 0.01  # share of the learning rate at the first warm-up step
+
+
+class TrainingError(FacefoldError, RuntimeError):
+    """Training cannot go on."""
+
+
+def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_decay: float) -> Optimizer:
+    """Return timm's optimizer of that name (adam, adamw, adamax, adamp, sgd, …); no weight decay on biases and norms."""
+    if name not in list_optimizers():
+        raise ParameterError(
+            f"optimizer={name!r} is none of timm's{nearest(name, list_optimizers())}: {', '.join(list_optimizers())}"
+        )
+    return create_optimizer_v2(model, opt=name, lr=learning_rate, weight_decay=weight_decay)
+
+
+def make_scheduler(
+    optimizer: Optimizer,
+    schedule: str,
+    *,
+    epochs: int,
+    updates: int,
+    warmup_epochs: float,
+    min_learning_rate: float,
+    decay_epochs: float,
+    decay_rate: float,
+) -> Scheduler:
+    """Return timm's scheduler, moved at each of an epoch's ``updates`` (plateau: at every epoch, by the score).
+
+    ``decay_epochs`` is the length of a ``step``, of a cycle of ``restarts``, or the patience of ``plateau``.
+    """
+    settings = {"decay_rate": decay_rate, **pick(SCHEDULES, schedule, "schedule")}
+    cycle = decay_epochs if schedule == "restarts" else epochs
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        num_epochs=cycle,
+        cycle_limit=math.ceil(epochs / cycle),
+        decay_epochs=decay_epochs,
+        patience_epochs=decay_epochs,
+        min_lr=min_learning_rate,
+        warmup_lr=WARMUP_FROM * optimizer.param_groups[0]["lr"],
+        warmup_epochs=warmup_epochs,
+        step_on_epochs=schedule == "plateau",
+        updates_per_epoch=updates,
+        **settings,
+    )
+    return scheduler
+
+
+@dataclass
+class Learner:
+    """What training changes, together: model, optimizer, scheduler and the moving average of the weights."""
+
+    model: nn.Module
+    criterion: Callable[[object, Tensor], Tensor]
+    optimizer: Optimizer
+    scheduler: Scheduler
+    accelerator: Accelerator
+    ema: ModelEmaV3 | None
+    updates: int = 0
+
+    @classmethod
+    def create(cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float) -> "Learner":
+        """Place everything on the device; ``ema_decay`` 0 keeps no average. The decay warms up, so short runs gain too."""
+        model = model.to(accelerator.device)
+        ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
+        prepared, optimizer = accelerator.prepare(model, optimizer)
+        return cls(prepared, criterion.to(accelerator.device), optimizer, scheduler, accelerator, ema)
+
+    def bare(self) -> nn.Module:
+        """Return the trained model without accelerate's wrapping."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def evaluated(self) -> nn.Module:
+        """Return the model that is scored and kept: the moving average where there is one."""
+        return self.ema.module if self.ema else self.bare()
+
+    def state(self) -> dict:
+        """Return everything a later process needs to continue, but the scheduler, which the history restores."""
+        average = {"ema": self.ema.module.state_dict()} if self.ema else {}
+        return {"model": self.bare().state_dict(), "optimizer": self.optimizer.state_dict(), "updates": self.updates, **average}
+
+    def load(self, state: Mapping) -> None:
+        """Continue from ``state()``."""
+        self.bare().load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+
+
+def fit(
+    learner: Learner,
+    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    *,
+    epochs: int,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    folder: Path,
+    patience: int = 0,
+    before_epoch: Callable[[int], None] = lambda epoch: None,
+    after_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
+) -> pd.DataFrame:
+    """Train and return the history, a row an epoch; the epoch of the best ``score`` is kept as ``folder/best.pt``.
+
+    ``batches(epoch)`` yields (inputs, targets) and is the same whenever it is asked for the same epoch, so a run that was
+    killed continues from ``folder/last.pt`` as if it had not been. ``patience`` epochs without a better score end the training;
+    0 never does. ``evaluate`` returns measures by name, among them ``score``; where nothing is validated it is NaN and the
+    last epoch counts.
+    """
+    rows = _resume(learner, folder / "last.pt")
+    while len(rows) < epochs and not (patience and _epochs_since_best(rows) >= patience):
+        epoch = len(rows)
+        before_epoch(epoch)
+        loss = train_epoch(learner, batches(epoch), f"{folder.name} epoch {epoch + 1}/{epochs}")
+        rate = learner.optimizer.param_groups[0]["lr"]
+        rows.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **evaluate(learner.evaluated())})
+        learner.scheduler.step(epoch + 1, rows[-1]["score"])
+        if _epochs_since_best(rows) == 0:
+            save(learner.evaluated().state_dict(), folder / "best.pt")
+        save({"rows": rows, **learner.state()}, folder / "last.pt")
+        after_epoch(pd.DataFrame(rows))
+    history = pd.DataFrame(rows)
+    artefacts.write_table(history, folder / "history.csv")
+    return history
+
+
+def train_epoch(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], description: str) -> float:
+    """Take one pass of optimizer steps and return the mean loss; TrainingError when a loss is not finite."""
+    learner.model.train()
+    losses = []
+    for inputs, targets in tqdm(batches, description, unit="batch", leave=False, mininterval=0.5):
+        losses.append(_step(learner, inputs, targets))
+        if not np.isfinite(losses[-1]):
+            raise TrainingError(
+                f"The loss is {losses[-1]} in {description}, batch {len(losses)}: lower learning_rate (now "
+                f"{learner.optimizer.param_groups[0]['lr']:.2g}), lengthen warmup_epochs, or take precision='fp32'"
+            )
+    return float(np.mean(losses))
+
+
+def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
+    accelerator = learner.accelerator
+    with accelerator.accumulate(learner.model):
+        loss = learner.criterion(learner.model(inputs), targets)
+        accelerator.backward(loss)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad()
+    if accelerator.sync_gradients:
+        learner.updates += 1
+        learner.scheduler.step_update(learner.updates)
+        if learner.ema:
+            learner.ema.update(learner.bare(), step=learner.updates)
+    return loss.item()
+
+
+def _resume(learner: Learner, path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    state = torch.load(path, map_location=learner.accelerator.device, weights_only=True)
+    for row in state["rows"]:  # plateau counts its bad epochs here; the others are functions of the update alone
+        learner.scheduler.step(row["epoch"], row["score"])
+    learner.load(state)
+    return state["rows"]
+
+
+def _epochs_since_best(rows: list[dict]) -> int:
+    """Return 0 when the last epoch is the best so far; without a score every last epoch is."""
+    scores = [row["score"] for row in rows]
+    if not rows or np.isnan(scores[-1]):
+        return 0
+    return len(scores) - 1 - int(np.argmax(scores))
+
+
+def save(state: dict, path: Path) -> None:
+    """Write a checkpoint whole or not at all."""
+    with artefacts.atomic(path) as temporary:
+        torch.save(state, temporary)

@@ -1,0 +1,212 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import crops
+from lib.errors import ArtefactError, DataError, ParameterError
+from lib.faces import BOX, LANDMARKS
+
+GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
+
+
+def paint_disc(width=192, height=256, centre=(96, 128), radius=40, colour=(200, 30, 30)):
+    photo = np.full((height, width, 3), (20, 60, 120), np.uint8)
+    return cv2.circle(photo, centre, radius, colour, -1)
+
+
+def face_row(x0, y0, x1, y1, source="a", status="detected"):
+    eyes, mouth = y0 + 0.4 * (y1 - y0), y0 + 0.8 * (y1 - y0)
+    left, right = x0 + 0.3 * (x1 - x0), x0 + 0.7 * (x1 - x0)
+    points = [left, eyes, right, eyes, (left + right) / 2, (eyes + mouth) / 2, left, mouth, right, mouth]
+    row = [x0, y0, x1, y1, 0.99, *points, status, source]
+    return dict(zip([*BOX, "score", *LANDMARKS, "status", "source"], row, strict=True))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four photos, each of its own disc; the fourth cannot be read."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for k in range(3):
+        colour = (200 - 50 * k, 30, 30)
+        cv2.imwrite(str(data / f"{k}.png"), cv2.cvtColor(paint_disc(colour=colour), cv2.COLOR_RGB2BGR))
+    (data / "3.png").write_bytes(b"junk")
+    keys = pd.Index([f"p/{k}" for k in range(4)], name="key")
+    images = pd.DataFrame({"file": [f"{k}.png" for k in range(4)], "width": 192, "height": 256}, keys)
+    images = images.astype({"width": "Int64", "height": "Int64"})
+    images.loc["p/3", ["width", "height"]] = pd.NA
+    rows = [face_row(56, 88, 136, 168, source=str(k)) for k in range(3)]
+    rows.append(face_row(*[np.nan] * 4, source="3", status="unreadable"))
+    return images, pd.DataFrame(rows, keys), data, tmp_path / "work"
+
+
+def build(photos, **changed):
+    return crops.build_crops(*photos, **{**GEOMETRY, **changed})
+
+
+@pytest.mark.parametrize("crop", list(crops.CROPS))
+@pytest.mark.parametrize("aspect", [0.5, 0.75, 1, 2])
+def test_crop_box_has_the_targets_aspect(crop, aspect):
+    x0, y0, x1, y1 = crops.crop_box(crop, (50, 60, 130, 160), 384, 512, 0.25, aspect)
+    assert (x1 - x0) / (y1 - y0) == pytest.approx(aspect)
+
+
+def test_whole_contains_the_photo_and_center_is_the_winners_cut():
+    assert crops.crop_box("whole", None, 384, 512, 0, 1).tolist() == [-64, 0, 448, 512]
+    assert crops.crop_box("center", None, 384, 512, 0, 1).tolist() == [17, 81, 367, 431]  # 350 x 350 px in the middle
+
+
+def test_margin_is_a_share_of_the_face_on_each_side():
+    assert crops.crop_box("face", (100, 100, 200, 200), 384, 512, 0.25, 1).tolist() == [75, 75, 225, 225]
+
+
+def test_wrong_names_and_sizes_say_what_is_accepted(tmp_path):
+    with pytest.raises(ParameterError, match="whole, center, face"):
+        crops.open_crops(tmp_path, "faces", 0.25, "keep", [32, 32])
+    with pytest.raises(ParameterError, match="keep, grabcut, segment"):
+        crops.open_crops(tmp_path, "face", 0.25, "kept", [32, 32])
+    with pytest.raises(ParameterError, match="crop_margin"):
+        crops.open_crops(tmp_path, "face", 25, "keep", [32, 32])
+
+
+@pytest.mark.parametrize("size", [(128, 128), (512, 384), (100, 75)])
+def test_stored_size_is_an_eighth_more_and_even(size):
+    stored = crops.stored_size(size)
+    assert all(side % 2 == 0 and abs(side - 9 / 8 * wanted) <= 1 for side, wanted in zip(stored, size, strict=True))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64)])
+def test_a_circle_stays_a_circle(size):
+    box = crops.crop_box("face", (56, 88, 136, 168), 192, 256, 0.25, size[1] / size[0])
+    disc = crops.cut(paint_disc(), box, size)[..., 0] > 110
+    rows, columns = disc.any(axis=1).sum(), disc.any(axis=0).sum()
+    assert abs(rows - columns) <= 1
+    assert columns == pytest.approx(81 * size[1] / (box[2] - box[0]), abs=1)
+
+
+def test_cut_of_the_same_size_moves_no_pixel():
+    photo = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(crops.cut(photo, (5, 7, 25, 37), (30, 20)), photo[7:37, 5:25])
+
+
+def test_outside_the_photo_its_border_is_repeated():
+    photo = paint_disc()
+    padded = crops.cut(photo, (-10, -20, 182, 236), (256, 192))
+    np.testing.assert_array_equal(padded[20:, 10:], photo[:236, :182])
+    assert (padded[:20] == photo[0, 0]).all()
+    assert (padded[:, :10] == photo[0, 0]).all()
+
+
+def test_photos_are_decoded_smaller_only_when_the_crop_does_not_need_them():
+    assert [crops.reduction((0, 0, side, side), (100, 100)) for side in (90, 199, 200, 399, 400, 900)] == [1, 1, 2, 2, 4, 4]
+
+
+def test_reduced_decoding_shows_the_same_place(tmp_path):
+    photo = paint_disc(768, 1024, (300, 500), 120)
+    cv2.imwrite(str(tmp_path / "a.jpg"), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+    face = pd.Series(face_row(180, 380, 420, 620))
+    box, size = np.array([120, 320, 480, 680]), (60, 60)
+    assert crops.reduction(box, size) == 4
+    made = crops.make_crop(tmp_path / "a.jpg", face, box, size, "keep").astype(float)
+    expected = cv2.resize(photo[320:680, 120:480], (60, 60), interpolation=cv2.INTER_AREA)
+    assert np.abs(made - expected).mean() < 4
+
+
+def test_cache_holds_every_readable_photo_and_the_face_boxes(photos):
+    made = build(photos)
+    assert made.folder.name == "face_m0.25_keep_32x32"
+    assert list(made.keys) == ["p/0", "p/1", "p/2"]
+    assert made.pixels.shape == (3, 36, 36, 3)
+    assert [int(made.pixels[k, 18, 18, 0]) for k in range(3)] == [200, 150, 100]
+    np.testing.assert_allclose(made.boxes[0], [6, 6, 30, 30])  # 80 px face in a 120 px crop of 36 px
+    with pytest.raises(DataError, match="p/3"):
+        made.rows(["p/1", "p/3"])
+    assert made.rows(["p/2", "p/0"]).tolist() == [2, 0]
+
+
+def test_pixels_are_read_only(photos):
+    with pytest.raises(ValueError, match="read-only"):
+        build(photos).pixels[0] = 0
+
+
+def test_an_absent_cache_names_the_mend(tmp_path):
+    with pytest.raises(ArtefactError, match="run notebook 02 with crop='center'"):
+        crops.open_crops(tmp_path, "center", 0.25, "keep", [32, 32])
+
+
+def test_only_changed_crops_are_made_again(photos, monkeypatch):
+    build(photos)
+    faces = photos[1]
+    faces.loc["p/1", "x0"] -= 8
+    made = []
+    original = crops.make_crop
+    monkeypatch.setattr(crops, "make_crop", lambda file, *rest: made.append(file.name) or original(file, *rest))
+    again = build(photos)
+    assert made == ["1.png"]
+    assert [int(again.pixels[k, 18, 18, 0]) for k in range(3)] == [200, 150, 100]
+    made.clear()
+    build(photos)
+    assert made == []
+
+
+def test_a_killed_build_continues_and_leaves_no_half_cache(photos, monkeypatch):
+    original = crops.make_crop
+    monkeypatch.setattr(crops, "CHUNK", 1)
+
+    def kill_at_the_third(file, *rest):
+        if file.name == "2.png":
+            raise KeyboardInterrupt
+        return original(file, *rest)
+
+    monkeypatch.setattr(crops, "make_crop", kill_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        build(photos)
+    with pytest.raises(ArtefactError):
+        crops.open_crops(photos[3], *GEOMETRY.values())
+    made = []
+    monkeypatch.setattr(crops, "make_crop", lambda file, *rest: made.append(file.name) or original(file, *rest))
+    assert [int(pixel) for pixel in build(photos).pixels[:, 18, 18, 0]] == [200, 150, 100]
+    assert made == ["2.png"]
+    assert [folder.name for folder in (photos[3] / "crops").iterdir()] == ["face_m0.25_keep_32x32"]
+
+
+def test_a_photo_that_became_unreadable_is_an_error(photos):
+    (photos[2] / "0.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"0\.png"):
+        build(photos)
+
+
+def person_photo():
+    """A head and shoulders of skin and shirt before a wall with some noise; returns photo and true outline."""
+    noise = np.random.default_rng(0).normal(0, 6, (256, 192, 3))
+    outline = np.zeros((256, 192), np.uint8)
+    cv2.ellipse(outline, (96, 110), (40, 54), 0, 0, 360, 1, -1)
+    cv2.ellipse(outline, (96, 256), (84, 90), 0, 0, 360, 2, -1)
+    photo = np.array([(60, 130, 90), (220, 170, 150), (60, 50, 130)])[outline] + noise
+    return photo.clip(0, 255).astype(np.uint8), outline > 0
+
+
+@pytest.mark.parametrize("landmarks", [True, False])
+def test_grabcut_fills_the_background_with_grey_and_keeps_the_person(landmarks):
+    photo, person = person_photo()
+    face = pd.Series(face_row(60, 62, 132, 162))[[*BOX, *LANDMARKS]].astype(float)
+    if not landmarks:
+        face[LANDMARKS] = np.nan
+    removed = crops.remove_background(photo, face, "grabcut")
+    grey = (removed == crops.GREY).all(axis=2)
+    assert (grey & ~person).sum() / (~person).sum() > 0.9  # the outline itself is blended
+    assert (grey & person).sum() / person.sum() < 0.05
+    np.testing.assert_array_equal(crops.remove_background(photo, face, "grabcut"), removed)
+
+
+def test_keep_leaves_the_photo_alone():
+    photo, _ = person_photo()
+    assert crops.remove_background(photo, pd.Series(dtype=float), "keep") is photo
+
+
+def test_segmentation_without_weights_says_where_they_go(photos, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no_torch_home"))
+    crops._segmenter.cache_clear()
+    with pytest.raises(ArtefactError, match="checkpoints/deeplabv3_mobilenet_v3_large"):
+        build(photos, background="segment")

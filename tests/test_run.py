@@ -1,0 +1,350 @@
+"""The runner: what it refuses, who wins over whom, and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib import run, stages
+from lib.errors import ArtefactError, ParameterError
+from lib.parameters import convert, declared, parse_yaml
+
+PARAMETERS = {
+    "00_demo_data": ["people = 5  # people painted"],
+    "01_eda": ["bins = 10  # bins"],
+    "02_face_crop": ["crop_margin = 0.3  # fraction"],
+    "03_train": [
+        'runs_dir = "{folder}/runs"  # folder',
+        'experiment = "baseline"  # name',
+        "lr = 1.0e-3  # rate",
+        "epochs = 2  # count",
+        "ema = False  # averaged weights",
+        'backbone = ["resnet18"]  # timm names',
+        "drop_ages = []  # years",
+        "weights = {{}}  # by loss",
+    ],
+    "04_ensemble_tta": [
+        'submissions_dir = "{folder}/submissions"  # folder',
+        'submission = "first"  # name',
+        'runs = ["baseline"]  # runs',
+    ],
+}
+
+
+def write_notebook(path: Path, *sources: str) -> None:
+    cells = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": source} for i, source in enumerate(sources)]
+    cells = [cell | {"outputs": [], "execution_count": None} for cell in cells]
+    cells[0]["metadata"]["tags"] = ["parameters"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Notebooks of their own for every stage; those that look at photos share ``work_dir``."""
+    monkeypatch.setattr(stages, "NOTEBOOKS", tmp_path)
+    for name, lines in PARAMETERS.items():
+        shared = ['work_dir = "{folder}/work"  # tables'] if name < "04" else []
+        cell = "\n".join([*shared, *lines]).format(folder=tmp_path)
+        write_notebook(tmp_path / f"{name}.ipynb", cell, "print('ok')")
+    return tmp_path
+
+
+def plan_of(folder, text="", only=(), **overrides):
+    (folder / "a.yaml").write_text(text or "stages: []\n")
+    return stages.plan([stages.read_layer(folder / "a.yaml")], only, overrides)
+
+
+def fault(folder, text="", only=(), **overrides):
+    with pytest.raises(ParameterError) as caught:
+        plan_of(folder, text, only, **overrides)
+    return str(caught.value)
+
+
+# What a notebook declares
+
+
+def test_declared_reads_defaults_and_comments(folder):
+    table = declared(folder / "03_train.ipynb")
+    assert list(table)[:4] == ["work_dir", "runs_dir", "experiment", "lr"]
+    assert table["lr"] == (0.001, "rate")
+    assert table["weights"].default == {}
+
+
+def test_comment_behind_other_alphabets_and_hashes(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", 'sign = "#é漢"  # a hash, näher # twice')
+    assert declared(tmp_path / "n.ipynb") == {"sign": ("#é漢", "a hash, näher # twice")}
+
+
+def test_computed_default_and_missing_notebook_are_refused(tmp_path):
+    write_notebook(tmp_path / "n.ipynb", "a = 1 + len('x')")
+    with pytest.raises(ParameterError, match="a literal"):
+        declared(tmp_path / "n.ipynb")
+    with pytest.raises(ArtefactError, match="missing"):
+        declared(tmp_path / "none.ipynb")
+
+
+# Precedence
+
+
+def test_default_stages(folder):
+    assert [step.stage for step in plan_of(folder)] == ["eda", "crop", "train", "ensemble"]
+
+
+def test_each_notebook_is_handed_only_its_own_keys(folder):
+    steps = plan_of(folder, "work_dir: w\nlr: 0.5\nruns: [a]\n")
+    assert [step.values for step in steps] == [{"work_dir": "w"}] * 2 + [{"work_dir": "w", "lr": 0.5}, {"runs": ["a"]}]
+
+
+def test_file_then_later_file_then_entry_then_p(folder):
+    (folder / "b.yaml").write_text("epochs: 7\nlr: 0.2\nbackbone: [b]\nweights: {ce: 1}\n")
+    text = "epochs: 6\nlr: 0.1\nexperiment: a\nweights: {focal: 1}\nstages: [train: {lr: 0.3, backbone: entry}]\n"
+    (folder / "a.yaml").write_text(text)
+    layers = [stages.read_layer(folder / name) for name in ("a.yaml", "b.yaml")]
+    (step,) = stages.plan(layers, (), {"backbone": "p"})
+    wanted = {"epochs": 7, "lr": 0.3, "experiment": "a", "weights": {"ce": 1}, "backbone": ["p"]}
+    assert step.values == wanted
+
+
+def test_one_stage_several_times_each_with_its_copy(folder):
+    text = "epochs: 1\nstages:\n- train: {experiment: m}\n- train: {experiment: g}\n- ensemble: {runs: [m, g]}\n"
+    steps = plan_of(folder, text)
+    assert [step.values.get("experiment") for step in steps] == ["m", "g", None]
+    assert [step.copy.removeprefix(str(folder)) for step in steps] == [
+        "/runs/m/03_train",
+        "/runs/g/03_train",
+        "/submissions/first",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [
+        (["train"], [("train", {"lr": 0.1}), ("train", {"lr": 0.2})]),
+        (["crop", "train"], [("crop", {}), ("train", {"lr": 0.1}), ("train", {"lr": 0.2})]),
+        (["ensemble", "eda"], [("ensemble", {}), ("eda", {})]),
+        (["eda"], [("eda", {})]),
+    ],
+)
+def test_stages_option_keeps_the_entries_of_the_file(folder, only, wanted):
+    text = "stages: [train: {lr: 0.1}, ensemble, train: {lr: 0.2}]\n"
+    assert [(step.stage, step.values) for step in plan_of(folder, text, only)] == wanted
+
+
+def test_narrowing_does_not_make_the_files_keys_wrong(folder):
+    steps = plan_of(folder, "people: 3\nstages: [demo, train]\n", ["train"])
+    assert [step.values for step in steps] == [{}]
+
+
+# Wrong keys
+
+
+def test_unknown_key_names_the_nearest(folder):
+    message = fault(folder, "epocs: 3\n")
+    assert "a.yaml: 'epocs'" in message
+    assert "did you mean 'epochs'?" in message
+    assert "--list" in message
+
+
+def test_key_of_a_stage_that_is_not_run_names_its_owner(folder):
+    assert "but of demo: add that stage" in fault(folder, "people: 3\n")
+
+
+def test_p_and_entries_must_fit_the_notebooks_they_are_for(folder):
+    assert fault(folder, "stages: [train, ensemble]\n", ["ensemble"], lr=0.1).startswith("-p: 'lr' is no parameter of ensemble")
+    assert "a.yaml: stage train: 'bins'" in fault(folder, "stages: [eda, train: {bins: 3}]\n")
+
+
+def test_repeated_key_at_any_depth(folder):
+    assert "line 2: 'lr' is given twice" in fault(folder, "lr: 0.1\nlr: 0.2\n")
+    assert "'ce' is given twice" in fault(folder, "weights: {ce: 1, ce: 2}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages: [trian]", "did you mean 'train'"),
+        ("stages: train", "is not a list"),
+        ("stages: [train: 3]", "write a stage's name"),
+        ("stages: [{train: {}, eda: {}}]", "write a stage's name"),
+        ("# nothing", "is empty"),
+        ("- lr", "holds a list"),
+        ("lr: [1", "a.yaml: while parsing"),
+    ],
+)
+def test_malformed_file(folder, text, message):
+    assert message in fault(folder, text)
+
+
+def test_missing_file_and_misspelt_stages_option(folder):
+    with pytest.raises(ParameterError, match="no such parameter file"):
+        stages.read_layer(folder / "none.yaml")
+    assert "did you mean 'crop'" in fault(folder, "", ["crpo"])
+
+
+# Wrong values
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "wanted"),
+    [
+        (3, 0.5, 3.0),
+        (True, False, True),
+        ("a", ["b"], ["a"]),
+        (2, [1.5], [2.0]),
+        ([1, 2], [1.5], [1.0, 2.0]),
+        ("a", [], ["a"]),
+        (57, [], [57]),
+        ([0.5], [], [0.5]),
+        (1, ["a", 2], [1]),
+        ({"a": 1}, {}, {"a": 1}),
+    ],
+)
+def test_accepted_values(value, default, wanted):
+    result = convert(value, default)
+    assert result == wanted
+    assert type(result) is type(wanted)
+    if isinstance(wanted, list):
+        assert [type(item) for item in result] == [type(item) for item in wanted]
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "mend"),
+    [
+        ("1e-4", 0.1, "write 1.0e-4"),
+        ("1.5e3", 0.1, "write 1.5e+3"),
+        ("fast", 0.1, "write a number"),
+        ("on", "name", "put quotes around it"),
+        ("010", "name", "put quotes around it"),
+        ("true", 3, "write a whole number"),
+        ("3.0", 3, "write a whole number"),
+        ("1", False, "write true or false"),
+        ("'true'", False, "write true or false"),
+        ("true", 0.1, "write a number"),
+        ("[a]", "a", "put quotes around it"),
+        ("[a, 3]", ["b"], "put quotes around it"),
+        ("true", [], "write a list"),
+        ("[1]", {}, "write a mapping"),
+        ("", "", "write text"),
+        ("2024-01-01", 3, "write a whole number"),
+    ],
+)
+def test_refused_values_name_the_mend(text, default, mend):
+    with pytest.raises(TypeError, match=mend.replace("+", r"\+")):
+        convert(parse_yaml(text, "-p"), default)
+
+
+def test_a_suggested_number_is_read_as_a_number():
+    for text in ("1e-4", "1E5", "-2e+3", "1.5e3", "1.e-2"):
+        with pytest.raises(TypeError) as caught:
+            convert(text, 0.1)
+        assert parse_yaml(str(caught.value).split("write ")[1], "-p") == float(text)
+
+
+def test_wrong_value_names_file_and_key(folder):
+    assert "a.yaml: lr: '1e-4' is text" in fault(folder, "lr: 1e-4\n")
+    assert "a.yaml: stage train: epochs:" in fault(folder, "stages: [train: {epochs: two}]\n")
+    assert fault(folder, "", experiment=8).startswith("-p: experiment: 8 is a whole number")
+
+
+# The command line
+
+
+def test_check_runs_nothing_and_says_what_would_run(folder, capsys):
+    (folder / "a.yaml").write_text("lr: 1\n")
+    assert run.main([str(folder / "a.yaml"), "--stages", "train", "-p", "epochs=9", "--check"]) == 0
+    assert "{'lr': 1.0, 'epochs': 9}" in capsys.readouterr().out
+    assert not (folder / "runs").exists()
+
+
+def test_wrong_parameter_is_one_line_and_exit_code_2(folder, capsys):
+    assert run.main(["--stages", "train", "-p", "epoch=9"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "did you mean 'epochs'" in captured.err
+
+
+@pytest.mark.parametrize("argv", [[], ["--stages", "train", "-p", "lr"]])
+def test_command_line_without_meaning(folder, argv):
+    with pytest.raises(SystemExit, match="2"):
+        run.main(argv)
+
+
+def test_list_shows_every_parameter_with_its_meaning(folder, capsys):
+    assert run.main(["--list"]) == 0
+    listing = capsys.readouterr().out
+    assert "  epochs = 2  # count" in listing
+    assert "  runs = ['baseline']  # runs" in listing
+
+
+def test_checking_imports_nothing_heavy():
+    heavy = ["torch", "papermill", "pandas", "numpy", "nbformat", "nbconvert"]
+    code = f"import sys, lib.run; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=run.PROJECT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+# Real kernels
+
+
+def test_chain_leaves_notebooks_and_html_then_stops_at_a_failure(folder, capfd):
+    work = folder / "work"
+    bar = "import sys\nfor i in range(50): print(f'\\rstep {i}', end='', file=sys.stderr)"
+    write_notebook(folder / "01_eda.ipynb", f"work_dir = '{work}'  # tables\nbins = 10  # bins", bar, "print(bins * 2)")
+    broken = "low = 0\nratio = crop_margin / low\nnever = 1"
+    write_notebook(folder / "02_face_crop.ipynb", f"work_dir = '{work}'  # tables\ncrop_margin = 0.3  # fraction", broken)
+
+    assert run.main(["--stages", "eda,crop,train", "-p", "bins=21"]) == 1
+    out, err = capfd.readouterr()
+    assert out.startswith("[1/3] eda ")
+    assert out.count("\n") == 1
+    assert "\rstep 49" in err
+    assert "----> 2 ratio = crop_margin / low" in err
+    assert "ZeroDivisionError: float division by zero" in err
+    assert "\x1b" not in err
+    assert "the same command continues" in err
+
+    names = ["01_eda.html", "01_eda.ipynb", "02_face_crop.failed.ipynb"]
+    assert sorted(path.name for path in work.iterdir()) == names
+    assert not (folder / "runs").exists()
+    assert "ZeroDivisionError" in (work / names[2]).read_text()
+    assert ">42\n" in (work / names[0]).read_text()
+    streams = [out["text"] for cell in json.loads((work / names[1]).read_text())["cells"] for out in cell["outputs"]]
+    assert ["".join(text).strip() for text in streams] == ["step 49", "42"]
+
+    write_notebook(folder / "02_face_crop.ipynb", f"work_dir = '{work}'  # tables", "import lib.labels, os", "os.getcwd()")
+    assert run.main(["--stages", "crop"]) == 0
+    assert sorted(path.name for path in work.iterdir()) == [*names[:2], "02_face_crop.html", "02_face_crop.ipynb"]
+    assert repr(str(run.PROJECT)) in (work / "02_face_crop.ipynb").read_text()
+
+
+def test_dead_kernel_is_a_failure_with_a_reason(folder, capfd):
+    write_notebook(folder / "01_eda.ipynb", f"work_dir = '{folder}'  # tables", "import os; os._exit(9)")
+    assert run.main(["--stages", "eda"]) == 1
+    assert "memory" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a Windows console sends Ctrl-C in another way")
+def test_interrupt_stops_the_kernel_and_says_how_to_go_on(folder):
+    started = folder / "kernel.pid"
+    wait = f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
+    write_notebook(folder / "01_eda.ipynb", f"work_dir = '{folder}/work'  # tables", wait)
+    code = f"import pathlib, sys; from lib import run, stages; stages.NOTEBOOKS = pathlib.Path({str(folder)!r}); "
+    command = [sys.executable, "-c", code + "sys.exit(run.main(['--stages', 'eda']))"]
+    process = subprocess.Popen(command, cwd=run.PROJECT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (started.is_file() and started.read_text()) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("the same command continues.\n")
+    assert "Traceback" not in err, err
+    assert list((folder / "work").iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
