@@ -147,10 +147,9 @@ def fit(
         if _epochs_since_best(rows) == 0:
             save(learner.evaluated().state_dict(), folder / "best.pt")
         save({"rows": rows, **learner.state()}, folder / "last.pt")
+        artefacts.write_table(pd.DataFrame(rows), folder / "history.csv")
         after_epoch(pd.DataFrame(rows))
-    history = pd.DataFrame(rows)
-    artefacts.write_table(history, folder / "history.csv")
-    return history
+    return pd.DataFrame(rows)
 
 
 def train_epoch(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], description: str) -> float:
