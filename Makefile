@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 STAMP := .venv/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format lab check clean
+.PHONY: help env demo recipes test lint format lab check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ $(STAMP): requirements.txt pyproject.toml
 demo: env  ## demo data, every stage, submissions/demo.csv, and a table of scores
 	$(RUN) -m lib.run params/demo.yaml
 	$(RUN) -m lib.demo report --run runs/demo --submission submissions/demo.csv --data data/demo
+
+recipes: env  ## every recipe, tiny, and a table (needs the demo data: make demo)
+	$(RUN) -m lib.recipes
 
 test: lint  ## lint, format and every test
 	$(RUN) -m pytest

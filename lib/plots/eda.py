@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from lib import labels
 from lib.artefacts import resolve
+from lib.plots.grid import grid
 from lib.plots.style import PALETTE
 
 
@@ -86,16 +87,7 @@ def photo(path: Path) -> np.ndarray:
 
 def gallery(data_dir: str | Path, files: Sequence[str], captions: Sequence[str], title: str, columns: int = 7) -> Figure:
     """Draw photos row by row, ``columns`` in a row, each under its caption; a file of "" leaves its place empty."""
-    rows = -(-len(files) // columns)
-    figure, panels = plt.subplots(max(rows, 1), columns, figsize=(1.6 * columns, 2.4 * rows or 0.5), squeeze=False)
-    for axes in panels.flat:
-        axes.axis("off")
-    for axes, file, caption in zip(panels.flat, files, captions, strict=False):
-        if file:
-            axes.imshow(photo(resolve(data_dir) / file))
-        axes.set_title(caption, fontsize=9, fontweight="normal", loc="center")
-    figure.suptitle(title if rows else f"{title} There are none", fontweight="bold", fontsize="large", x=0.01, ha="left")
-    return figure
+    return grid([photo(resolve(data_dir) / file) if file else None for file in files], list(captions), title, columns)
 
 
 def class_examples(images: pd.DataFrame, data_dir: str | Path, each: int, seed: int) -> Figure:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from lib.artefacts import resolve
 from lib.faces import BOX, LANDMARKS, NEAR, SURE, read_photo
 from lib.labels import MASKS
+from lib.plots.grid import grid
 
 MARKS = {"detected": "o", "low": "s", "fallback": "X"}  # a status is told by its mark as well as by its colour
 
@@ -79,27 +80,17 @@ def gallery(images: pd.DataFrame, faces: pd.DataFrame, data_dir: str, status: st
     """Show the readable photos of one status with box and landmarks, lowest score first; ``most`` 0 shows all."""
     shown = faces[faces.status == status].sort_values("score")
     keys = shown.index[:most] if most else shown.index
-    rows = max(-(-len(keys) // columns), 1)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, 2.3 * rows + 0.4), squeeze=False)
-    for key, axis in zip(keys, axes.flat, strict=False):
-        axis.imshow(_marked(read_photo(resolve(data_dir) / images.file[key]), faces.loc[key]))
-        lines = [part[-24:] for part in key.split("/")] + [f"{score:.2f}" for score in faces.score[[key]].dropna()]
-        axis.set_title("\n".join(lines), fontsize=6, loc="center", fontweight="normal")
-    for axis in axes.flat:
-        axis.axis("off")
-    figure.suptitle(f"{status}: {len(keys)} of {len(shown)} photos, lowest score first", fontweight="bold", x=0.01, ha="left")
-    return figure
+    pictures = [_marked(read_photo(resolve(data_dir) / images.file[key]), faces.loc[key]) for key in keys]
+    captions = [_caption(key, faces.score[key]) for key in keys]
+    return grid(pictures, captions, f"{status}: {len(keys)} of {len(shown)} photos, lowest score first.", columns)
+
+
+def _caption(key: str, score: float) -> str:
+    lines = [part[-18:] for part in key.split("/")]
+    return "\n".join(lines if np.isnan(score) else [*lines, f"{score:.2f}"])
 
 
 def side_by_side(rows: dict[str, list[np.ndarray]], title: str) -> Figure:
     """Show pictures of the same photos, one named row a way of making them."""
-    columns = max(map(len, rows.values()))
-    figure, axes = plt.subplots(len(rows), columns, figsize=(1.4 * columns + 0.4, 1.5 * len(rows) + 0.4), squeeze=False)
-    for (name, pictures), line in zip(rows.items(), axes, strict=True):
-        line[0].set_ylabel(name)
-        for picture, axis in zip(pictures, line, strict=True):
-            axis.imshow(picture)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
-    return figure
+    captions = [name if place == 0 else "" for name, pictures in rows.items() for place in range(len(pictures))]
+    return grid([picture for pictures in rows.values() for picture in pictures], captions, title, max(map(len, rows.values())))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lib import labels, metrics
+from lib.plots.grid import grid
 from lib.runs import Run
 
 
@@ -51,16 +52,10 @@ def confusions(run: Run) -> Figure | str:
 
 def training_batch(images: Tensor, targets: Tensor, count: int = 16) -> Figure:
     """Show a batch as the model sees it: (N, 3, H, W) in 0..255 and joint targets (N, 3, 2, 43)."""
-    columns = 8
-    rows = -(-min(count, len(images)) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(12, 2.0 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, image, target in zip(axes.flat, images[:count], targets[:count], strict=False):
-        axis.imshow(image.permute(1, 2, 0).clamp(0, 255).byte().numpy())
-        axis.set_title(_target_text(target), fontsize=8, fontweight="normal")
-    figure.suptitle("What does the model see in a training batch?")
-    return figure
+    pictures = images[:count].permute(0, 2, 3, 1).clamp(0, 255).byte().numpy()
+    return grid(
+        list(pictures), [_target_text(target) for target in targets[:count]], "What does the model see in a training batch?", 8
+    )
 
 
 def _target_text(target: Tensor) -> str:

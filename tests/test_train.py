@@ -1,0 +1,247 @@
+import gc
+import math
+import weakref
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lib import precision, train
+from lib.errors import ParameterError
+
+SCHEDULE = {"warmup_epochs": 0, "min_learning_rate": 0.0, "decay_epochs": 2.0, "decay_rate": 0.1}
+
+
+class MeanSquare(nn.Module):
+    def forward(self, outputs, targets):
+        return F.mse_loss(outputs, targets)
+
+
+def toy():
+    """Return a model with batch statistics and dropout: a run that goes on must repeat both."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 1))
+
+
+def batches(epoch, size=16):
+    """Yield four batches of a linear law, seeded by the epoch alone."""
+    torch.manual_seed(100 + epoch)
+    for _ in range(4):
+        inputs = torch.randn(size, 4)
+        yield inputs, inputs @ torch.tensor([[1.0], [-2.0], [0.5], [3.0]])
+
+
+def learner(model=None, optimizer="sgd", rate=0.05, schedule="cosine", ema_decay=0.9, epochs=6, accumulate=1, **settings):
+    model = model or toy()
+    steps = train.make_optimizer(model, optimizer, rate, 0.0)
+    scheduler = train.make_scheduler(steps, schedule, epochs=epochs, updates=4, **SCHEDULE | settings)
+    accelerator = precision.accelerator(precision.PRECISIONS["fp32"], accumulate)
+    return train.Learner.create(model, MeanSquare(), steps, scheduler, accelerator, ema_decay)
+
+
+@torch.no_grad()
+def evaluate(model):
+    inputs, targets = next(iter(batches(999)))
+    return {"score": -F.mse_loss(model.eval()(inputs), targets).item()}
+
+
+def scripted(*scores):
+    remaining = iter(scores)
+    return lambda model: {"score": next(remaining)}
+
+
+def tensors(state):
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def assert_same(one, other):
+    assert tensors(one).keys() == tensors(other).keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in tensors(one).items())
+
+
+def test_the_loop_learns_and_keeps_the_best_epoch(tmp_path):
+    weights = []
+    student = learner(epochs=8)
+    history = train.fit(
+        student, batches, epochs=8, evaluate=evaluate, folder=tmp_path,
+        after_epoch=lambda rows: weights.append({k: v.clone() for k, v in student.evaluated().state_dict().items()}),
+    )  # fmt: skip
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0] / 4
+    assert list(history["epoch"]) == list(range(1, 9))
+    assert_same(torch.load(tmp_path / "best.pt"), weights[history["score"].argmax()])
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "history.csv"), history)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "ema_decay", "killed_after"),
+    [("sgd", "cosine", 0.9, 1), ("adamw", "plateau", 0.0, 3), ("adamw", "plateau", 0.9, 4), ("adam", "restarts", 0.9, 5)],
+)
+def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, optimizer, schedule, ema_decay, killed_after):
+    settings = {"optimizer": optimizer, "schedule": schedule, "ema_decay": ema_decay, "warmup_epochs": 1, "decay_epochs": 1}
+    scores = [0.5, 0.4, 0.4, 0.6, 0.3, 0.2]  # plateaus, best in the middle
+    whole = learner(**settings)
+    history = train.fit(whole, batches, epochs=6, evaluate=scripted(*scores), folder=tmp_path / "whole")
+
+    def kill(rows):
+        if len(rows) == killed_after:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(learner(**settings), batches, epochs=6, evaluate=scripted(*scores), folder=folder, after_epoch=kill)
+    resumed = learner(**settings)
+    evaluate = scripted(*scores[killed_after:])
+    continued = train.fit(resumed, batches, epochs=6, evaluate=evaluate, folder=folder)
+
+    pd.testing.assert_frame_equal(continued, history)
+    assert_same(resumed.bare().state_dict(), whole.bare().state_dict())
+    assert_same(resumed.evaluated().state_dict(), whole.evaluated().state_dict())
+    assert_same(torch.load(folder / "best.pt"), torch.load(tmp_path / "whole" / "best.pt"))
+    assert resumed.updates == whole.updates == 24
+    mine, theirs = (student.optimizer.state_dict() for student in (resumed, whole))
+    assert [group["lr"] for group in mine["param_groups"]] == [group["lr"] for group in theirs["param_groups"]]
+    for place, state in theirs["state"].items():
+        assert_same(mine["state"][place], state)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first = train.fit(learner(), batches, epochs=3, evaluate=evaluate, folder=tmp_path)
+    again = train.fit(learner(), None, epochs=3, evaluate=None, folder=tmp_path)
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_patience_ends_the_training_and_the_best_epoch_stays(tmp_path):
+    seen = []
+    scores = scripted(0.1, 0.5, 0.4, 0.5, 0.9)
+    history = train.fit(
+        learner(ema_decay=0), batches, epochs=6, evaluate=scores, folder=tmp_path, patience=2, before_epoch=seen.append
+    )
+    assert history["score"].tolist() == [0.1, 0.5, 0.4, 0.5]  # the fourth is no better
+    assert seen == [0, 1, 2, 3]
+    resumed = train.fit(learner(ema_decay=0), batches, epochs=6, evaluate=scores, folder=tmp_path, patience=2)
+    assert len(resumed) == 4
+
+
+def test_without_a_score_the_last_epoch_counts(tmp_path):
+    student = learner()
+    train.fit(student, batches, epochs=3, evaluate=lambda model: {"score": math.nan}, folder=tmp_path, patience=1)
+    assert student.updates == 12
+    assert_same(torch.load(tmp_path / "best.pt"), student.evaluated().state_dict())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_and_says_the_mend(tmp_path, value):
+    def broken(epoch):
+        yield torch.ones(2, 4), torch.full((2, 1), value)
+
+    with pytest.raises(train.TrainingError, match="epoch 1/6, batch 1: lower learning_rate"):
+        train.fit(learner(), broken, epochs=6, evaluate=evaluate, folder=tmp_path)
+
+
+def test_two_accumulated_half_batches_are_one_batch():
+    def halves(epoch):
+        for inputs, targets in batches(epoch):
+            yield from zip(inputs.chunk(2), targets.chunk(2), strict=True)
+
+    ends = []
+    for data, accumulate in ((batches, 1), (halves, 2)):
+        torch.manual_seed(0)
+        student = learner(nn.Linear(4, 1), ema_decay=0, accumulate=accumulate)
+        train.train_epoch(student, data(0), "")
+        assert student.updates == 4
+        ends.append(student.bare().weight.detach())
+    torch.testing.assert_close(*ends)
+
+
+def test_the_moving_average_follows_the_weights():
+    student = learner(ema_decay=0.9)
+    decays = [min(0.9, 1 - (1 + step) ** (-2 / 3)) for step in range(4)]  # timm's warm-up: gamma 1, power 2/3
+    average = student.bare()[0].weight.detach().clone()
+    for (inputs, targets), decay in zip(batches(0), decays, strict=True):
+        train.train_epoch(student, [(inputs, targets)], "")
+        average = torch.lerp(student.bare()[0].weight.detach(), average, decay)
+    torch.testing.assert_close(student.evaluated()[0].weight, average)
+
+
+def rates(schedule, epochs, updates=4, scores=None, **settings):
+    """Return the learning rate of every update of a training."""
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    scheduler = train.make_scheduler(optimizer, schedule, epochs=epochs, updates=updates, **SCHEDULE | settings)
+    used = []
+    for epoch in range(epochs):
+        for update in range(updates):
+            used.append(optimizer.param_groups[0]["lr"])
+            scheduler.step_update(epoch * updates + update + 1)
+        scheduler.step(epoch + 1, scores[epoch] if scores else 0.0)
+    return used
+
+
+def cosine(share, low=0.0):
+    return low + (1 - low) * (1 + np.cos(np.pi * share)) / 2
+
+
+def test_cosine_falls_from_the_top_to_the_bottom():
+    np.testing.assert_allclose(rates("cosine", 5, min_learning_rate=0.2), cosine(np.arange(20) / 20, 0.2))
+
+
+def test_restarts_begin_again_at_the_top():
+    np.testing.assert_allclose(rates("restarts", 5, decay_epochs=2.0), cosine(np.arange(20) % 8 / 8), atol=1e-12)
+
+
+def test_steps_multiply():
+    np.testing.assert_allclose(rates("step", 5, decay_epochs=2.0, decay_rate=0.5), 0.5 ** (np.arange(20) // 8))
+
+
+def test_constant_is_constant():
+    assert rates("constant", 3) == [1.0] * 12
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "restarts"])
+def test_warm_up_is_linear_and_then_the_schedule_goes_on_as_without(schedule):
+    warmed, plain = (np.array(rates(schedule, 4, warmup_epochs=warmup)) for warmup in (1.5, 0))
+    np.testing.assert_allclose(warmed[:6], 0.01 + 0.99 * np.arange(6) / 6)
+    np.testing.assert_allclose(warmed[6:], plain[6:])
+
+
+def test_plateau_falls_when_the_score_no_longer_rises():
+    scores = [0.1, 0.2, 0.2, 0.2, 0.2, 0.3]
+    by_epoch = rates("plateau", 6, 1, scores, decay_epochs=1.0, decay_rate=0.1)
+    np.testing.assert_allclose(by_epoch, [1, 1, 1, 1, 0.1, 0.1])  # patience 1: the second epoch without a rise
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "adamp", "sgd"])
+def test_every_named_optimizer_spares_biases_the_decay(name):
+    groups = train.make_optimizer(toy(), name, 0.1, 0.5).param_groups
+    decayed = {group["weight_decay"]: [parameter.ndim for parameter in group["params"]] for group in groups}
+    assert decayed.keys() == {0.0, 0.5}
+    assert set(decayed[0.0]) == {1}
+    assert set(decayed[0.5]) == {2}
+
+
+def test_wrong_names_are_refused():
+    with pytest.raises(ParameterError, match="did you mean 'adamw'"):
+        train.make_optimizer(toy(), "adamww", 0.1, 0.0)
+    with pytest.raises(ParameterError, match="constant, step, cosine, restarts, plateau"):
+        rates("cosinus", 2)
+
+
+def test_folds_do_not_pile_up_in_memory():
+    accelerator = precision.accelerator(precision.PRECISIONS["fp32"])
+    first = toy()
+    gone = weakref.ref(first)
+    for model in (first, toy()):
+        steps = train.make_optimizer(model, "sgd", 0.1, 0.0)
+        scheduler = train.make_scheduler(steps, "cosine", epochs=1, updates=1, **SCHEDULE)
+        train.Learner.create(model, MeanSquare(), steps, scheduler, accelerator, 0.0)
+    del first, model, steps, scheduler
+    gc.collect()
+    assert gone() is None
+
+
+def test_one_process_may_train_at_one_precision_after_another():
+    modes = [precision.accelerator(precision.PRECISIONS[name]).mixed_precision for name in precision.PRECISIONS]
+    assert modes == ["no", "no", "bf16"]
