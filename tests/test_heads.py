@@ -154,5 +154,5 @@ def test_label_smoothing_is_torchs_summed_over_attributes(people):
 
 @pytest.mark.parametrize("wrong", [("tree", "groups", "all"), ("three", "group", "all"), ("three", "groups", "ages")])
 def test_wrong_names_list_the_choices(wrong):
-    with pytest.raises(ParameterError, match="is not one of: .*did you mean"):
+    with pytest.raises(ParameterError, match=r"is not one of: .*did you mean"):
         heads.outputs(*wrong, 60)

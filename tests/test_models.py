@@ -58,7 +58,7 @@ def test_an_unknown_backbone_names_the_nearest(wrong):
 
 
 def test_weights_out_of_reach_are_one_error_that_says_what_to_do():
-    with pytest.raises(ArtefactError, match="'resnet18' could not be fetched.*pretrained=false.*weights_path.*lite0"):
+    with pytest.raises(ArtefactError, match=r"'resnet18' could not be fetched.*pretrained=false.*weights_path.*lite0"):
         made("resnet18", pretrained=True)
 
 

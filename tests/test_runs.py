@@ -82,7 +82,7 @@ def test_a_finished_run_is_scored_on_all_folds_together(run, tmp_path):
 def test_a_run_that_is_not_there_names_those_that_are(run, tmp_path):
     write(run, 0)
     runs.finish(run, [0])
-    with pytest.raises(ArtefactError, match="did you mean 'first'.*finished: first"):
+    with pytest.raises(ArtefactError, match=r"did you mean 'first'.*finished: first"):
         runs.load(str(tmp_path), "frist")
 
 
@@ -93,7 +93,7 @@ def test_weights_go_on_in_their_own_folds_alone(run, tmp_path):
     assert start(str(tmp_path), "", assigned) is None
     assert start(str(tmp_path), "first", assigned).folder == run.folder
     assert start(str(tmp_path), "first", assigned.drop("f0p0")).name == "first"
-    with pytest.raises(ArtefactError, match="4 people moved, 0 new here.*same data, seed, split and fold_count"):
+    with pytest.raises(ArtefactError, match=r"4 people moved, 0 new here.*same data, seed, split and fold_count"):
         start(str(tmp_path), "first", 1 - assigned)
     with pytest.raises(ArtefactError, match="0 people moved, 1 new here"):
         start(str(tmp_path), "first", pd.concat([assigned, pd.Series({"stranger": 0})]))

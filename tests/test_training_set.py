@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from conftest import tiny_images, write_tiny_work
+
 from lib import artefacts, crops, labels, training_set
 from lib.dataset import load_images
 from lib.errors import ArtefactError, DataError, ParameterError

@@ -1,0 +1,69 @@
+"""Figures of notebook 08: which bars are reached, and where the time goes."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+GREYS = ("0.15", "0.75", "0.45", "0.9", "0.6", "0.3")
+
+
+def bars(table: pd.DataFrame) -> Figure:
+    """Draw how far each measure is beyond its bar (1, log scale), from the rows of ``bench.result``; hollow is missed."""
+    sign, bar = table["bar"].str.split().str
+    value = table["ratio"].fillna(table["ours"]) / bar.astype(float)
+    beyond = value.where(sign == "≥", 1 / value)[::-1]
+    figure, axes = plt.subplots(figsize=(11, 0.34 * len(table) + 1.6))
+    axes.hlines(range(len(beyond)), 1, beyond, color="0.5")
+    shade = np.where(table["reached"][::-1], "0.15", "white")
+    axes.scatter(beyond, range(len(beyond)), color=shade, edgecolor="0.15", zorder=3)
+    axes.axvline(1, color="0.15", linestyle="--")
+    axes.set_yticks(range(len(beyond)), (table["measure"] + "  " + table["bar"])[::-1])
+    axes.set(xscale="log", xlabel="times better than the bar", title="Which bars are reached? Hollow is missed")
+    return figure
+
+
+def detection_rates(rates: pd.DataFrame) -> Figure:
+    """Draw the detection rate by mask state and detector, from ``bench.detection_rates``."""
+    figure, axes = plt.subplots(figsize=(9, 3.4))
+    rates.mul(100).plot.bar(ax=axes, color=GREYS[: rates.shape[1]], edgecolor="0.15", rot=0)
+    axes.set(title="Is a face found less often than by MTCNN itself?", ylabel="photos with a face, %", xlabel="", ylim=(0, 105))
+    axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def step_parts(parts: pd.DataFrame) -> Figure:
+    """Draw where a training step's time goes: seconds by part (columns) and model (rows), as shares of the step."""
+    shares = parts.div(parts.sum(axis=1), axis=0) * 100
+    figure, axes = plt.subplots(figsize=(11, 0.7 * len(parts) + 1.8))
+    shares[::-1].plot.barh(ax=axes, stacked=True, color=GREYS[: parts.shape[1]], edgecolor="0.15", width=0.7)
+    axes.set_yticks(
+        range(len(parts)), [f"{name}\n{1000 * seconds:.0f} ms" for name, seconds in parts.sum(axis=1)[::-1].items()]
+    )
+    axes.set(title="Where does a training step's time go?", xlabel="share of the step, %", xlim=(0, 100))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return figure
+
+
+def pictures(table: pd.DataFrame) -> Figure:
+    """Draw photos a second (columns "loader alone" and "training") by where the pictures come from (rows)."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 2.8), sharey=True)
+    for axes, name in zip(panels, ("loader alone", "training"), strict=True):
+        axes.barh(table.index[::-1], table[name][::-1], color="0.45")
+        axes.bar_label(axes.containers[0], fmt="%.0f", padding=3)
+        axes.set(title=name, xlabel="photos a second", xlim=(0, 1.2 * table[name].max()))
+    figure.suptitle("Does it matter where the pictures are kept?")
+    return figure
+
+
+def memory(table: pd.DataFrame, limit: float) -> Figure:
+    """Draw peak memory (megabytes) against photos, a line a stage, and the ``limit``."""
+    figure, axes = plt.subplots(figsize=(9, 3.4))
+    for marker, (stage, rows) in zip("os^Dvx", table.groupby("stage", sort=False), strict=False):
+        axes.plot(rows["photos"], rows["megabytes"], marker=marker, color="0.3", label=stage)
+    axes.axhline(limit, color="0.15", linestyle="--")
+    axes.set(
+        title="Does memory grow with the photos?", xlabel="photos", ylabel="peak, MB resident", xscale="log", ylim=(0, None)
+    )
+    axes.legend(fontsize=8)
+    return figure
