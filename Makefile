@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 STAMP := .venv/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo study recipes test lint format lab check clean
+.PHONY: help env demo study recipes test lint format lab bench check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +42,9 @@ format: env  ## ruff's format and its safe mends
 
 lab: env  ## JupyterLab over this folder
 	.venv/bin/jupyter lab
+
+bench: env  ## every stage beside its peer and its limit: runs/bench/benchmark.csv (needs the demo data, a quiet machine)
+	$(RUN) -m lib.run params/bench.yaml
 
 check: env  ## check every parameter file against the notebooks, running none
 	@find params -name '*.yaml' | sort | while read -r file; do echo "$$file"; $(RUN) -m lib.run --check "$$file" >/dev/null || exit 1; done

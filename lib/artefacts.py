@@ -58,9 +58,14 @@ def file_hash(path: Path) -> str:
 
 
 def git_commit() -> str:
-    """Return the project's short commit, ``+`` behind it when files differ from it, or nothing outside a checkout."""
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
+    """Return the project's short commit, ``+`` behind it when code or parameters differ from it; nothing outside a checkout."""
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    changed = commit and _git("status", "--porcelain", "--", "lib", "notebooks", "params")
+    return f"{commit}+" if changed else commit
+
+
+def _git(*arguments: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", PROJECT, *arguments], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

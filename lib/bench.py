@@ -110,6 +110,11 @@ def detection_rates(boxes: Mapping[str, pd.DataFrame], mask: pd.Series) -> pd.Da
     return pd.DataFrame(found).groupby(state).mean().reindex(labels.MASKS)
 
 
+def points_behind(rates: pd.DataFrame) -> float:
+    """Return by how many points of ``detection_rates`` ours is below MTCNN's, in the mask state where it is worst."""
+    return 100 * max((rates[f"MTCNN, {kind}"] - rates[f"ours, {kind}"]).max() for kind in ("any", "sure"))
+
+
 def mean_iou(boxes: Mapping[str, pd.DataFrame]) -> float:
     """Return the mean IoU of the boxes of photos in which both found a face."""
     both = boxes["peer"]["x0"].notna() & boxes["ours"]["status"].isin(["detected", "low"])
@@ -263,6 +268,11 @@ def loaded(data: batches.Epochs) -> int:
     return sum(len(images) for images, _ in data(0))
 
 
+def loading(data: batches.Epochs) -> Callable[[], int]:
+    """Return a call of ``loaded``."""
+    return lambda: loaded(data)
+
+
 def step_parts(learner: train.Learner, data: batches.Epochs) -> pd.Series:
     """Return the median seconds of each part of a training step over one epoch."""
     learner.model.train()
@@ -382,6 +392,12 @@ def stage_alone(name: str, data_dir: Path, work_dir: Path) -> dict[str, float]:
     return alone(*(part.format(data=str(data_dir), work=str(work_dir), geometry=geometry) for part in STATEMENTS[name]))
 
 
+def stage_costs(images: pd.DataFrame, data_dir: str | Path, folder: Path, photos: int, stages: Sequence[str]) -> pd.DataFrame:
+    """Return stage, photos, seconds and megabytes of ``stages`` in turn on a new set of ``photos`` linked below ``folder``."""
+    linked, work = link_set(images, data_dir, folder / f"set{photos}", photos), folder / f"work{photos}"
+    return pd.DataFrame([{"stage": name, "photos": photos} | stage_alone(name, linked, work) for name in stages])
+
+
 def train_briefly(work_dir: str) -> None:
     """Take three steps of the recipe, then load every photo of an epoch."""
     params = recipe()
@@ -419,18 +435,16 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def growth(memory: pd.DataFrame, photos: int) -> pd.DataFrame:
-    """Return, by stage, the megabytes a thousand photos that memory grew by and what ``photos`` would take at that rate.
+def growth(costs: pd.DataFrame, photos: int) -> pd.DataFrame:
+    """Return, by stage, how many megabytes a thousand more photos take and, at that rate, what ``photos`` would.
 
-    ``memory`` has the columns stage, photos and megabytes, two or more sizes a stage.
+    ``costs`` is ``stage_costs`` at two or more sizes: the two largest say the rate.
     """
-    ends = memory.sort_values("photos").groupby("stage", sort=False)[["photos", "megabytes"]]
-    first, last = ends.first(), ends.last()
-    slope = (last["megabytes"] - first["megabytes"]) / (last["photos"] - first["photos"])
-    at = last["megabytes"] + slope.clip(lower=0) * (photos - last["photos"])
-    return pd.DataFrame(
-        {"measured at": last["photos"], "MB": last["megabytes"], "MB a thousand": 1000 * slope, "MB at full": at}
-    )
+    ends = costs.sort_values("photos").groupby("stage", sort=False)[["photos", "megabytes"]]
+    last, rate = ends.nth(-1), ends.nth(-1).to_numpy() - ends.nth(-2).to_numpy()
+    table = last.set_index(costs.loc[last.index, "stage"]).assign(growth=1000 * rate[:, 1] / rate[:, 0])
+    table["at_full_size"] = table["megabytes"] + table["growth"].clip(lower=0) * (photos - table["photos"]) / 1000
+    return table
 
 
 # What a stage costs before it does anything

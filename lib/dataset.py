@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -170,8 +170,10 @@ def measure(path: str) -> dict:
 
 def _measured(files: pd.DataFrame, data_dir: Path, workers: int) -> Iterator[pd.DataFrame]:
     """Yield the measurements of ``files`` (columns FILE_COLUMNS), a frame every CHUNK photos."""
-    pool = ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,))
-    rows = pool.map(measure, [str(data_dir / file) for file in files.file], chunksize=16)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the pool has a thread for every core already
+    pool = ThreadPoolExecutor(workers)  # a process forked from a notebook's kernel could wait forever for a lock
+    rows = pool.map(measure, [str(data_dir / file) for file in files.file])
     rows = iter(tqdm(rows, total=len(files), desc="audit", unit="photo"))
     try:
         for start in range(0, len(files), CHUNK):
@@ -180,13 +182,14 @@ def _measured(files: pd.DataFrame, data_dir: Path, workers: int) -> Iterator[pd.
             yield pd.concat([chunk, table.astype({"width": "Int64", "height": "Int64", "dhash": "UInt64"})], axis=1)
     finally:
         pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(before)
 
 
 def audit(images: pd.DataFrame, data_dir: str | Path, cache: Path | None = None, workers: int = 0) -> pd.DataFrame:
     """Return ``images`` with the columns of ``measure``; status turns "unreadable" where a file does not decode.
 
     ``cache`` is a parquet file of earlier measurements: a file of the same name, size and time is not read again, and an
-    interrupted call continues. ``workers`` processes with one thread each; 0 means one a core.
+    interrupted call continues. ``workers`` threads; 0 means one a core.
     """
     present = images.loc[images.status != "missing", FILE_COLUMNS]
     if present.empty:

@@ -28,6 +28,7 @@ STAGES = {
     "crop": Stage("02_face_crop", "{work_dir}/02_face_crop"),
     "train": Stage("03_train", "{runs_dir}/{experiment}/03_train"),
     "ensemble": Stage("04_ensemble_tta", "{submissions_dir}/{submission}"),
+    "bench": Stage("08_benchmark", "{bench_dir}/08_benchmark"),
     "study": Stage("09_study", "{study_dir}/09_study"),
 }
 DEFAULT_STAGES = ["eda", "crop", "train", "ensemble"]

@@ -210,3 +210,21 @@ def test_segmentation_without_weights_says_where_they_go(photos, monkeypatch, tm
     crops._segmenter.cache_clear()
     with pytest.raises(ArtefactError, match="checkpoints/deeplabv3_mobilenet_v3_large"):
         build(photos, background="segment")
+
+
+def test_segmentation_keeps_the_pixels_that_the_network_calls_a_person(monkeypatch, tmp_path):
+    import torch
+    from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    crops._segmenter.cache_clear()
+    model = deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
+    for bias, share in ((50.0, 1.0), (-50.0, 0.0)):  # a network that calls every pixel a person, and one that calls none so
+        model.classifier[-1].bias.data[crops.PERSON] = bias
+        crops.segmentation_weights().parent.mkdir(exist_ok=True)
+        torch.save(model.state_dict(), crops.segmentation_weights())
+        crops._segmenter.cache_clear()
+        photo = np.full((64, 48, 3), 200, np.uint8)
+        removed = crops.remove_background(photo, face_row(10, 10, 30, 40), "segment")
+        np.testing.assert_array_equal(removed, np.full_like(photo, 200 if share else crops.GREY))
+    crops._segmenter.cache_clear()
