@@ -322,7 +322,8 @@ def our_views(run: runs.Run, tta: str) -> Callable[[], pd.DataFrame]:
 def pure_views(run: runs.Run, photos: int, views: int) -> Callable[[], None]:
     """Return a call that takes as many forward passes on one batch already in memory."""
     precision = chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision"))
-    folds = [models.restore(run.params, run.fold(fold)) for fold in run.folds]
+    restored = (models.restore(run.params, run.fold(fold)) for fold in run.folds)
+    folds = [model.to(memory_format=precision.memory_format) for model in restored]
     images = torch.rand(min(photos, predict.BATCH_SIZE), 3, *run.params["image_size"]) * 255
     images = images.contiguous(memory_format=precision.memory_format)
 
@@ -457,7 +458,7 @@ def kernel_seconds(notebook: Path) -> float:
 
 
 def _run_cells(sources: Sequence[str]) -> None:
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(PROJECT))
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(PROJECT), extra_arguments=["--log-level=CRITICAL"])
     try:
         for source in sources:
             reply = client.execute_interactive(source, allow_stdin=False, output_hook=lambda message: None)["content"]

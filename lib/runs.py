@@ -46,6 +46,11 @@ class Run:
         """The finished folds."""
         return sorted(int(path.parent.name[4:]) for path in self.folder.glob("fold*/test.parquet"))
 
+    def histories(self) -> dict[int, pd.DataFrame]:
+        """Return the history of each fold that has been trained, or begun."""
+        paths = sorted(self.folder.glob("fold*/history.csv"))
+        return {int(path.parent.name[4:]): pd.read_csv(path) for path in paths}
+
     def metrics(self) -> dict:
         """Return metrics.json."""
         return json.loads((self.folder / "metrics.json").read_text())

@@ -66,11 +66,15 @@ def _target_text(target: Tensor) -> str:
 
 
 class LiveCurves:
-    """Loss and macro F1 by epoch, one figure for all folds that redraws itself after every epoch."""
+    """Loss and macro F1 by epoch, one figure for all folds that redraws itself after every epoch.
 
-    def __init__(self):
-        self.histories: dict[int, pd.DataFrame] = {}
+    It starts from the histories there are, so that a run continued or opened again shows all of its folds.
+    """
+
+    def __init__(self, histories: dict[int, pd.DataFrame]):
+        self.histories = dict(histories)
         self.figure, self.axes = plt.subplots(1, 3, figsize=(13, 3.4))
+        self._draw()
         self.handle = DisplayHandle()
         self.handle.display(self.figure)
         plt.close(self.figure)  # shown by its handle; the cell would show it once more
@@ -81,6 +85,10 @@ class LiveCurves:
 
     def _redraw(self, fold: int, history: pd.DataFrame) -> None:
         self.histories[fold] = history
+        self._draw()
+        self.handle.update(self.figure)
+
+    def _draw(self) -> None:
         panels = {"loss": "training loss", "valid_log_loss": "validation log loss", "score": "validation macro F1"}
         for axis, (column, name) in zip(self.axes, panels.items(), strict=True):
             axis.clear()
@@ -90,5 +98,5 @@ class LiveCurves:
                 )
             axis.set(title=name, xlabel="epoch")
             axis.xaxis.get_major_locator().set_params(integer=True)
-        self.axes[0].legend(fontsize=8)
-        self.handle.update(self.figure)
+        if self.histories:
+            self.axes[0].legend(fontsize=8)
