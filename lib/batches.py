@@ -20,7 +20,7 @@ from lib.training_set import Source, joined_targets
 class Photos(Dataset):
     """The training photos of all sources, augmented; asked for by (place in the epoch, photo).
 
-    An item is an image uint8 (3, H, W), its joint target (3, 2, 43) and its face box (4,) in pixels of that image. Random
+    An item is an image uint8 (H, W, 3), its joint target (3, 2, 43) and its face box (4,) in pixels of that image. Random
     draws start from seed, epoch and place: a photo shown twice differs, and whichever process augments it does it alike.
     """
 
@@ -40,7 +40,7 @@ class Photos(Dataset):
         number, row = self.rows[photo]
         augment.reseed(self.transform, self.seed, self.epoch, place)
         image, box = augment.apply(self.transform, np.asarray(self.crops[number].pixels[row]), self.crops[number].boxes[row])
-        return torch.from_numpy(image).permute(2, 0, 1), self.targets[photo], torch.from_numpy(box)
+        return torch.from_numpy(image), self.targets[photo], torch.from_numpy(box)
 
 
 def even_batches(indices: np.ndarray, batch_size: int) -> list[list[tuple[int, int]]]:
@@ -104,7 +104,8 @@ class Epoch:
         mixing = self.epoch < epochs.epochs - epochs.mixer_off_epochs
         mixer = epochs.mixer if mixing else unmixed
         for images, targets, boxes in epochs.accelerator.prepare(self._loader()):
-            yield mixer(images.float().contiguous(memory_format=epochs.memory_format), targets, boxes)
+            images = images.permute(0, 3, 1, 2).float().contiguous(memory_format=epochs.memory_format)
+            yield mixer(images, targets, boxes)
 
     def _loader(self) -> DataLoader:
         return DataLoader(

@@ -314,19 +314,19 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
 
 def _fill(building: Path, files: pd.Series, faces: pd.DataFrame, table: pd.DataFrame, background: str, workers: int) -> None:
     """Make every crop that is not done yet, marking progress chunk by chunk."""
-    pixels = np.lib.format.open_memmap(building / "pixels.npy", "r+")
     done = np.lib.format.open_memmap(building / "done.npy", "r+")
+    cuts, size = table[CUT].to_numpy(), np.load(building / "pixels.npy", mmap_mode="r").shape[1:3]
 
-    cuts, size = table[CUT].to_numpy(), pixels.shape[1:3]
-
-    def make(row: int) -> None:
-        pixels[row] = make_crop(files.iloc[row], faces.iloc[row], cuts[row], size, background)
+    def make(row: int) -> np.ndarray:
+        return make_crop(files.iloc[row], faces.iloc[row], cuts[row], size, background)
 
     todo = np.flatnonzero(~done)
     with one_thread_each(), ThreadPoolExecutor(workers) as pool, tqdm(total=len(todo), desc="crops", unit="photo") as bar:
         for start in range(0, len(todo), CHUNK):
             rows = todo[start : start + CHUNK]
-            for _ in pool.map(make, rows):
+            pixels = np.lib.format.open_memmap(building / "pixels.npy", "r+")  # anew: pages written stay resident while mapped
+            for row, crop in zip(rows, pool.map(make, rows), strict=True):
+                pixels[row] = crop
                 bar.update()
             pixels.flush()
             done[rows] = True

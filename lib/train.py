@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from lib import artefacts
@@ -40,7 +42,11 @@ def make_optimizer(model: nn.Module, name: str, learning_rate: float, weight_dec
         raise ParameterError(
             f"optimizer={name!r} is none of timm's{nearest(name, list_optimizers())}: {', '.join(list_optimizers())}"
         )
-    return create_optimizer_v2(model, opt=name, lr=learning_rate, weight_decay=weight_decay)
+    optimizer = create_optimizer_v2(model, opt=name, lr=learning_rate, weight_decay=weight_decay)
+    for group in optimizer.param_groups:
+        if "fused" in group:  # torch's Adams and SGD: one pass over the weights, four times as fast on a CPU
+            group["fused"] = True
+    return optimizer
 
 
 def make_scheduler(
@@ -127,6 +133,7 @@ def fit(
     evaluate: Callable[[nn.Module], dict[str, float]],
     folder: Path,
     patience: int = 0,
+    bn_batches: int = 0,
     before_epoch: Callable[[int], None] = lambda epoch: None,
     after_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
 ) -> pd.DataFrame:
@@ -135,13 +142,16 @@ def fit(
     ``batches(epoch)`` yields (inputs, targets) and is the same whenever it is asked for the same epoch, so a run that was
     killed continues from ``folder/last.pt`` as if it had not been. ``patience`` epochs without a better score end the training;
     0 never does. ``evaluate`` returns measures by name, among them ``score``; where nothing is validated it is NaN and the
-    last epoch counts.
+    last epoch counts. ``bn_batches`` > 0 measures BatchNorm's statistics anew on so many batches before an epoch is scored:
+    running ones lag behind where an epoch has few steps.
     """
     rows = _resume(learner, folder / "last.pt")
     while len(rows) < epochs and not (patience and _epochs_since_best(rows) >= patience):
         epoch = len(rows)
         before_epoch(epoch)
         loss = train_epoch(learner, batches(epoch), f"{folder.name} epoch {epoch + 1}/{epochs}")
+        if bn_batches:
+            update_bn((inputs for inputs, _ in islice(batches(epoch), bn_batches)), learner.evaluated())
         rate = learner.optimizer.param_groups[0]["lr"]
         rows.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **evaluate(learner.evaluated())})
         learner.scheduler.step(epoch + 1, rows[-1]["score"])

@@ -28,14 +28,17 @@ def tiny_images(people_per_cell: int = 3, test_photos: int = 20) -> pd.DataFrame
     columns = ["key", "split", "person", "id", "mask", "gender", "age", "age_group", "label"]
     frame = pd.DataFrame(rows, columns=columns).set_index("key")
     frame = frame.astype(dict.fromkeys(columns[4:], "Int64"))
-    return frame.assign(race="Asian", status="ok", sha256=frame.index, file=frame.index)
+    return frame.assign(race="Asian", status="ok", width=64, height=64, sha256=frame.index, file=frame.index)
 
 
 def write_tiny_work(work_dir, images: pd.DataFrame, image_size=(32, 32), crop="face", background="keep") -> None:
     """Write images.parquet and a crop cache whose colours tell the label (of test photos too, all 18 in turn)."""
     artefacts.write_table(images, work_dir / "images.parquet")
+    faces = tiny_faces(images)
+    artefacts.write_table(faces, work_dir / "faces.parquet")
     folder = crops.cache_folder(work_dir, crop, 0.25, background, image_size)
     folder.mkdir(parents=True)
+    artefacts.write_table(crops._wanted(images, faces, crop, 0.25, image_size), folder / "crops.parquet")
     size = crops.stored_size(image_size)
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 30, (len(images), *size, 3))
@@ -43,8 +46,13 @@ def write_tiny_work(work_dir, images: pd.DataFrame, image_size=(32, 32), crop="f
     mask, gender, age = labels.decode(label)
     colour = np.stack([mask * 100, gender * 200, age * 100], axis=1)
     np.save(folder / "pixels.npy", (noise + colour[:, None, None, :]).astype(np.uint8))
-    boxes = pd.DataFrame([[4.0, 4.0, size[1] - 4.0, size[0] - 4.0]] * len(images), images.index, crops.BOX)
-    artefacts.write_table(boxes, folder / "crops.parquet")
+
+
+def tiny_faces(images: pd.DataFrame) -> pd.DataFrame:
+    """Return a faces table that has every face in the middle of a photo of 64 by 64 px."""
+    box = dict(zip(crops.BOX, (16.0, 16.0, 48.0, 48.0), strict=True))
+    facts = {"score": 0.99, "status": "detected"}
+    return pd.DataFrame({**box, **dict.fromkeys(crops.LANDMARKS, np.nan), **facts, "source": images.index}, index=images.index)
 
 
 @pytest.fixture
