@@ -23,10 +23,12 @@ demo: env  ## demo data, every stage, submissions/demo.csv, and a table of score
 	$(RUN) -m lib.run params/demo.yaml
 	$(RUN) -m lib.demo report --run runs/demo --submission submissions/demo.csv --data data/demo
 
-recipes: env  ## every recipe, tiny, and a table (needs the demo data: make demo)
+recipes: env  ## every recipe, tiny, and a table
+	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.recipes
 
 study: env  ## one ingredient at a time on the demo data, and a page (about twenty minutes)
+	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/study.yaml
 
 test: lint  ## lint, format and every test
@@ -44,6 +46,7 @@ lab: env  ## JupyterLab over this folder
 	.venv/bin/jupyter lab
 
 bench: env  ## every stage beside its peer and its limit: runs/bench/benchmark.csv (needs the demo data, a quiet machine)
+	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/bench.yaml
 
 check: env  ## check every parameter file against the notebooks, running none

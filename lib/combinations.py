@@ -2,9 +2,45 @@
 
 from collections.abc import Mapping, Sequence
 
-from lib.errors import ParameterError
+from timm.optim import list_optimizers
 
+from lib.augment import PIPELINES
+from lib.crops import BACKGROUNDS, CROPS
+from lib.errors import ParameterError, pick
+from lib.folds import SPLITS
+from lib.heads import AGE_HEADS, CLASS_WEIGHTS, HEADS, TASKS
+from lib.losses import LOSSES
+from lib.mixers import MIXERS
+from lib.models import FREEZES
+from lib.precision import PRECISIONS
+from lib.samplers import SAMPLERS
+from lib.train import SCHEDULES
+
+CHOICES = {
+    "crop": CROPS,
+    "background": BACKGROUNDS,
+    "split": SPLITS,
+    "head": HEADS,
+    "age_head": AGE_HEADS,
+    "task": TASKS,
+    "class_weights": CLASS_WEIGHTS,
+    "mixer": MIXERS,
+    "sampler": SAMPLERS,
+    "schedule": SCHEDULES,
+    "freeze": FREEZES,
+    "optimizer": dict.fromkeys(list_optimizers()),
+    "precision": dict.fromkeys(("auto", *PRECISIONS)),
+}
 PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")
+
+
+def check_choices(params: Mapping) -> None:
+    """Raise ParameterError for the first parameter that names no choice there is, before anything is computed."""
+    for name, table in CHOICES.items():
+        pick(table, params[name], name)
+    for name, table in {"loss": LOSSES, "augment": PIPELINES}.items():
+        for term in params[name]:
+            pick(table, term, name)
 
 
 def check(
@@ -29,6 +65,14 @@ def check(
     backbone: str | Sequence[str],
     init_from: str,
     weights_path: str,
+    mixer_off_epochs: int,
+    shuffle_labels: bool,
+    pseudo_labels: str,
+    extra_data: Sequence[str],
+    dropout: float,
+    dropout_samples: int,
+    decay_epochs: float,
+    bn_batches: int,
     **_unconcerned,
 ) -> None:
     """Raise ParameterError for the first combination of parameters that means nothing."""
@@ -63,6 +107,20 @@ def check(
         f"split='none' validates nobody: patience={patience} has no score to watch, set it to 0": split == "none" and patience,
         "split='none' validates nobody: schedule='plateau' has no score to watch": split == "none" and schedule == "plateau",
         f"folds={list(folds)} with split={split!r} can only be among {list(trained)}": not set(folds) <= set(trained),
+        f"epochs={epochs} and decay_epochs={decay_epochs} must be above 0": epochs < 1 or decay_epochs <= 0,
+        f"dropout_samples={dropout_samples} must be at least 1": dropout_samples < 1,
+        f"dropout_samples={dropout_samples} draws nothing: dropout is 0": dropout_samples > 1 and not dropout,
+        f"mixer={mixer!r} never mixes: mixer_off_epochs={mixer_off_epochs} of epochs={epochs}": (
+            mixer != "none" and mixer_off_epochs >= epochs
+        ),
+        f"schedule='step' never steps: decay_epochs={decay_epochs} of epochs={epochs}": (
+            schedule == "step" and decay_epochs >= epochs
+        ),
+        "shuffle_labels checks for leaks: true labels by init_from, pseudo_labels or extra_data would spoil it": (
+            shuffle_labels and bool(init_from or pseudo_labels or extra_data)
+        ),
+        f"bn_batches={bn_batches} would measure anew what freeze={freeze!r} keeps: set it to 0": bn_batches
+        and freeze != "none",
         f"weights_path and init_from={init_from!r} both fill the backbone: keep one": bool(weights_path and init_from),
         f"weights_path fills one backbone, there are several: {backbone}": bool(weights_path)
         and not isinstance(backbone, str)

@@ -5,6 +5,7 @@ repeats its border. Training takes random crops of ``image_size`` out of the sto
 A cache is a folder: ``pixels.npy`` (n, H, W, 3) RGB and ``crops.parquet`` (key, face box in the stored crop, source).
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -96,8 +97,8 @@ def crop_box(crop: str, face, width: int, height: int, margin: float, aspect: fl
 
 
 def stored_size(image_size) -> tuple[int, int]:
-    """Return the (height, width) stored for ``image_size``: 9/8 of it, rounded to even."""
-    height, width = (2 * round(side * ROOM / 2) for side in image_size)
+    """Return the (height, width) stored for ``image_size``: 9/8 of it, rounded up to even, so 8/9 of it is never less."""
+    height, width = (2 * math.ceil(side * ROOM / 2) for side in image_size)
     return height, width
 
 

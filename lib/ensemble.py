@@ -108,7 +108,7 @@ def vote(tables: Tables, method: str, weights: Sequence[float] = ()) -> pd.DataF
     by its folds. For "hard" the columns are shares of votes, for "rank" normalised Borda counts. ``label``, ``person``
     and ``fold`` are kept where all members agree on them. Also votes over tables of one and the same single task.
     """
-    rule = pick(VOTES, method, "method")
+    rule = pick(VOTES, method, "vote")
     parts = align(members(tables))
     _check_one_task(parts)
     stacked = np.stack([probabilities(part).to_numpy(float) for part in parts.values()])
@@ -246,7 +246,7 @@ def _fit(features: np.ndarray, labels: np.ndarray, unseen: np.ndarray, classes: 
 
 def combine(oof: Tables, test: Tables, method: str, weights: Sequence[float] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the (out-of-fold, test) tables of one ensemble: a vote of VOTES for both alike, or "stacked"."""
-    pick({**VOTES, "stacked": stack}, method, "method")
+    pick({**VOTES, "stacked": stack}, method, "vote")
     if list(oof) != list(test):
         raise ParameterError(
             f"out-of-fold tables of {list(oof)} but test tables of {list(test)}: give the same runs in one order"
@@ -254,7 +254,7 @@ def combine(oof: Tables, test: Tables, method: str, weights: Sequence[float] = (
     if method != "stacked":
         return vote(oof, method, weights), vote(test, method, weights)
     if len(weights):
-        raise ParameterError(f"weights={list(weights)} mean nothing to method='stacked', which learns its own; set weights=[]")
+        raise ParameterError(f"weights={list(weights)} mean nothing to vote='stacked', which learns its own; set weights=[]")
     return stack(oof, test)
 
 

@@ -93,7 +93,7 @@ def smooth_neighbours(target: Tensor, share: float) -> Tensor:
 
     The middle group gives half of it to either side, an end group all of it to the middle (2nd place 2021, share 0.2).
     """
-    _fraction("neighbour smoothing", share)
+    _fraction("neighbour_smoothing", share)
     moves = [[1 - share, share, 0], [share / 2, 1 - share, share / 2], [0, share, 1 - share]]
     return target @ target.new_tensor(moves)
 
@@ -128,7 +128,7 @@ def _check(terms: Mapping[str, float], gamma: float, label_smoothing: float) -> 
         if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < float("inf"):
             raise ParameterError(f"loss weight {name}={weight!r} must be a positive number; leave {name} out to switch it off")
     if not 0 <= gamma < float("inf"):
-        raise ParameterError(f"gamma={gamma!r} must be 0 or more; 2 is usual")
+        raise ParameterError(f"focal_gamma={gamma!r} must be 0 or more; 2 is usual")
     _fraction("label_smoothing", label_smoothing)
 
 

@@ -53,8 +53,11 @@ def macro_f1(labels, predictions, classes: int = len(CLASSES)) -> float:
 def summary(oof: pd.DataFrame) -> dict[str, float]:
     """Return ``macro_f1``, ``accuracy`` and the macro F1 of each attribute in the table (``mask``, ``gender``, ``age``).
 
-    An attribute is read off the predicted label, as the leaderboard would, not from summed probabilities.
+    An attribute is read off the predicted label, as the leaderboard would, not from summed probabilities. NaN where nobody
+    was validated.
     """
+    if oof.empty:
+        return dict.fromkeys(["macro_f1", "accuracy", *(ATTRIBUTES if task(oof) == "label" else [task(oof)])], float("nan"))
     name, labels, predictions = task(oof), truth(oof), predicted(oof).to_numpy()
     overall = macro_f1(labels, predictions, len(TASKS[name]))
     pairs = {a: (by_attribute(labels)[a], by_attribute(predictions)[a]) for a in ATTRIBUTES}
@@ -93,7 +96,7 @@ def by_fold(oof: pd.DataFrame) -> pd.DataFrame:
     if "fold" not in oof:
         raise DataError("no fold column: runs with different folds share none; train them with the same seed and fold_count")
     rows = {fold: {"photos": len(part), **summary(part)} for fold, part in oof.groupby("fold")}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fold")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else ["photos", *summary(oof)]).rename_axis("fold")
 
 
 def scores(oof: pd.DataFrame) -> dict:

@@ -29,9 +29,9 @@ def make_mixer(name: str, alpha: float, probability: float) -> Mixer:
     """
     build = pick(MIXERS, name, "mixer")
     if not alpha > 0:
-        raise ParameterError(f"mixer alpha={alpha!r} must be above 0; 0.2 to 1 is usual")
+        raise ParameterError(f"mixer_alpha={alpha!r} must be above 0; 0.2 to 1 is usual")
     if not 0 <= probability <= 1:
-        raise ParameterError(f"mixer probability={probability!r} must be from 0 to 1")
+        raise ParameterError(f"mixer_probability={probability!r} must be from 0 to 1")
     return build(alpha, probability)
 
 

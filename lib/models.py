@@ -206,7 +206,11 @@ FREEZES: dict[str, Callable[[int, int], bool]] = {  # whether the backbone is fr
 def freezing(model: FaceModel, freeze: str, freeze_epochs: int) -> Callable[[int], None]:
     """Return a function of the epoch (from 0) that freezes or frees the backbone; the classifiers always learn."""
     frozen = pick(FREEZES, freeze, "freeze")
-    return lambda epoch: model.backbone.requires_grad_(not frozen(epoch, freeze_epochs)) and None
+
+    def set_gradients(epoch: int) -> None:
+        model.backbone.requires_grad_(not frozen(epoch, freeze_epochs))
+
+    return set_gradients
 
 
 def load(model: FaceModel, fold_folder: Path) -> FaceModel:

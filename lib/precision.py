@@ -1,7 +1,7 @@
 """Which arithmetic is fastest here: a probe of a few steps decides, as no rule does.
 
-On CPUs with bf16 units dense networks and transformers gain three times and depthwise ones lose; on a GPU bf16 with
-channels_last is taken without a probe.
+On CPUs with bf16 units dense networks and transformers gain three times and depthwise ones lose; on a GPU that has bf16 units
+it is taken without a probe.
 """
 
 import time
@@ -46,7 +46,8 @@ def choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path)
         pick({"auto": None, **PRECISIONS}, name, "precision")
         table["chosen"] = table.index == name
     elif torch.cuda.is_available():
-        table["chosen"] = table.index == "bf16_channels_last"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        table["chosen"] = table.index == ("bf16_channels_last" if native else "fp32_channels_last")
     else:
         table["images_per_second"] = [speed(model, precision, image_size, batch_size) for precision in PRECISIONS.values()]
         table["chosen"] = table["images_per_second"] == table["images_per_second"].max()

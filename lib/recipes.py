@@ -4,6 +4,7 @@
 A recipe's terminal output goes to ``runs/tiny/<recipe>.log``.
 """
 
+import shutil
 import subprocess
 import sys
 import time
@@ -35,7 +36,8 @@ def origin(recipe: Path) -> str:
 
 def main() -> int:
     """Run all recipes and print the table."""
-    LOGS.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(LOGS, ignore_errors=True)  # finished runs would be passed over
+    LOGS.mkdir(parents=True)
     table = pd.DataFrame([run(recipe) for recipe in tqdm(RECIPES, "recipes", unit="recipe")])
     print(table.to_string(index=False))
     return int((table["result"] != "valid submission").any())

@@ -68,8 +68,10 @@ def start(runs_dir: str, params: Mapping) -> Run:
     """Open ``runs_dir/<experiment>`` for writing; ArtefactError when the name holds a run with other parameters."""
     run = Run(artefacts.resolve(runs_dir) / params["experiment"], dict(params))
     path = run.folder / "params.yaml"
-    if path.exists():
+    if any(run.folder.glob("fold*/*.pt")):
         _check_same(run.name, yaml.safe_load(path.read_text()), run.params)
+    else:  # nothing is trained yet, so nothing is lost: a name must not be spent on a slip
+        (run.folder / "precision.csv").unlink(missing_ok=True)
     with artefacts.atomic(path) as temporary:
         temporary.write_text(yaml.safe_dump(run.params, sort_keys=False))
     return run
@@ -143,6 +145,8 @@ def starting_weights(runs_dir: str, init_from: str, person_folds: pd.Series) -> 
     if not init_from:
         return None
     run = load(runs_dir, init_from)
+    if (person_folds < 0).all():
+        return run  # nobody is validated, so nobody can be known
     before = run.oof().groupby("person")["fold"].first()
     moved = [person for person, fold in before.items() if person_folds.get(person, fold) != fold]
     unseen = person_folds.index[(person_folds >= 0) & ~person_folds.index.isin(before.index)]

@@ -6,6 +6,7 @@
 import argparse
 import csv
 import io
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -169,7 +170,7 @@ def record(
         "name": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": ";".join(runs),
-        "oof_macro_f1": f"{oof_macro_f1:.5f}",
+        "oof_macro_f1": "" if math.isnan(oof_macro_f1) else f"{oof_macro_f1:.5f}",
         "commit": git_commit(),
         "test_photos_used": "yes" if test_photos_used else "no",
     }

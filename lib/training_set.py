@@ -23,6 +23,18 @@ def with_crops(images: pd.DataFrame, crops: Crops, split: str) -> pd.DataFrame:
     return images[(images["split"] == split) & images.index.isin(crops.keys)]
 
 
+def test_keys(images: pd.DataFrame, crops: Crops) -> pd.Index:
+    """Return the test photos; DataError, before hours of training, when one cannot be read: a submission needs each."""
+    keys = images.index[images["split"] == "eval"]
+    lost = keys.difference(crops.keys)
+    if len(lost):
+        raise DataError(
+            f"{len(lost)} test photos cannot be read, such as {list(lost[:3])}, and a submission needs each: copy them again, "
+            "then run notebooks 01 and 02"
+        )
+    return keys
+
+
 def first_people(photos: pd.DataFrame, people: int, seed: int) -> pd.DataFrame:
     """Return the photos of ``people`` people, spread over gender x age group in turn (0: everyone)."""
     if not people:
@@ -101,11 +113,12 @@ def _known(photos: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows).drop_duplicates("person")
 
 
-def pseudo_labelled(table: Path, thresholds: Mapping[str, float], crops: Crops, people: pd.DataFrame) -> Source:
+def pseudo_labelled(table: Path, thresholds: Mapping[str, float], crops: Crops, people: pd.DataFrame, old_from: int) -> Source:
     """Return the test photos that a submission is sure of, with its probabilities as soft targets.
 
     ``table`` is the submission's test table; a photo counts where each attribute's largest probability reaches its
-    threshold. Years inside a group are spread as among ``people``. The table's groups are official ones.
+    threshold. Years inside a group are spread as among ``people``; the groups are those of the
+    cut that the runs behind it were trained with, which must be the one of this training, ``old_from``.
     """
     if not table.exists():
         raise ArtefactError(f"{table} is missing: write that submission with notebook 04 first")
@@ -119,5 +132,5 @@ def pseudo_labelled(table: Path, thresholds: Mapping[str, float], crops: Crops, 
     groups = torch.tensor(predictions.loc[sure, list(PROBABILITIES)].to_numpy(), dtype=torch.float32).reshape(-1, *SHAPE)
     year_shares = hard_targets(people).sum((0, 1, 2))
     return Source(
-        "pseudo-labelled test photos", crops, predictions.index[sure], targets.from_groups(groups, year_shares, OLD_FROM)
+        "pseudo-labelled test photos", crops, predictions.index[sure], targets.from_groups(groups, year_shares, old_from)
     )

@@ -30,6 +30,12 @@ REFUSED = {
     "plateau without a score": {"split": "none", "schedule": "plateau"},
     "a fold that is not there": {"folds": [0, 5]},
     "a second fold of a holdout": {"split": "holdout", "folds": [1]},
+    "no epochs": {"epochs": 0},
+    "no dropout to draw": {"dropout": 0.0, "dropout_samples": 4},
+    "a mixer that never mixes": {"mixer": "mixup", "mixer_off_epochs": 6},
+    "steps that never come": {"schedule": "step", "decay_epochs": 10.0},
+    "a check for leaks with true labels": {"shuffle_labels": True, "init_from": "other"},
+    "statistics that stay": {"bn_batches": 2, "freeze": "always"},
     "two origins of the weights": {"init_from": "other", "weights_path": "w.pth"},
     "one file for two backbones": {"backbone": ["resnet18", "resnet34"], "weights_path": "w.pth"},
 }
@@ -58,6 +64,13 @@ def test_what_means_nothing_is_refused_in_one_sentence_that_names_it(changes):
     assert any(f"{name}=" in sentence or name in sentence.split() for name in changes)
     assert "\n" not in sentence
     assert ". " not in sentence
+
+
+@pytest.mark.parametrize("name", [*combinations.CHOICES, "loss", "augment"])
+def test_a_wrong_choice_is_refused_with_the_choices(name):
+    wrong = {"loss": {"sofft": 1.0}, "augment": ["sofft"]}.get(name, "sofft")
+    with pytest.raises(ParameterError, match=f"{name}='sofft' is not one of: "):
+        combinations.check_choices(DEFAULTS | {name: wrong})
 
 
 @pytest.mark.parametrize("changes", [{}, *MEANINGFUL], ids=str)

@@ -73,7 +73,11 @@ def test_wrong_names_and_sizes_say_what_is_accepted(tmp_path):
 @pytest.mark.parametrize("size", [(128, 128), (512, 384), (100, 75)])
 def test_stored_size_is_an_eighth_more_and_even(size):
     stored = crops.stored_size(size)
-    assert all(side % 2 == 0 and abs(side - 9 / 8 * wanted) <= 1 for side, wanted in zip(stored, size, strict=True))
+    assert all(side % 2 == 0 and 0 <= side - 9 / 8 * wanted < 2 for side, wanted in zip(stored, size, strict=True))
+
+
+def test_the_smallest_view_of_a_stored_crop_still_has_the_image_size():
+    assert all(int(crops.stored_size((side, side))[0] * (8 / 9)) >= side for side in range(16, 641))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])

@@ -136,7 +136,7 @@ def test_misfits_are_named():
         ensemble.align({"a": a.assign(p00=np.nan)})
     with pytest.raises(ParameterError, match="at least one run"):
         ensemble.vote({}, "soft")
-    with pytest.raises(ParameterError, match=r"method='sotf' is not one of: soft.*mean 'soft'"):
+    with pytest.raises(ParameterError, match=r"vote='sotf' is not one of: soft.*mean 'soft'"):
         ensemble.vote({"a": a}, "sotf")
     with pytest.raises(ParameterError, match="different tasks"):
         ensemble.vote({"a": a, "b": one_task(a, "age")}, "soft")

@@ -39,10 +39,19 @@ def test_a_run_writes_its_parameters_and_opens_again_with_the_same(run, tmp_path
     ("changes", "said"), [({"seed": 1}, "seed was 0, is 1"), ({"new": "x"}, "new was None, is 'x'")], ids=["changed", "added"]
 )
 def test_a_taken_name_is_refused_naming_what_differs(run, tmp_path, changes, said):
+    write(run, 0)
+    (run.fold(0) / "best.pt").touch()
     with pytest.raises(ArtefactError, match=said) as caught:
         runs.start(str(tmp_path), PARAMS | changes)
     assert "epochs" not in str(caught.value)
     assert yaml.safe_load((run.folder / "params.yaml").read_text()) == PARAMS
+
+
+def test_a_name_under_which_nothing_was_trained_is_free(run, tmp_path):
+    (run.folder / "precision.csv").write_text("precision,chosen\nfp32,True\n")
+    runs.start(str(tmp_path), PARAMS | {"seed": 1})
+    assert yaml.safe_load((run.folder / "params.yaml").read_text())["seed"] == 1
+    assert not (run.folder / "precision.csv").exists()
 
 
 def test_what_is_left_to_train(run):

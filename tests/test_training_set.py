@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import tiny_images, write_tiny_work
 
-from lib import artefacts, crops, labels, training_set
+from lib import artefacts, crops, labels, targets, training_set
 from lib.dataset import load_images
 from lib.errors import ArtefactError, DataError, ParameterError
 
@@ -155,7 +157,7 @@ def test_table(tiny, tmp_path):
 )
 def test_pseudo_labels_are_the_sure_probabilities_as_they_are(tiny, test_table, thresholds, kept):
     (path, keys, joint), (_, photos, cache) = test_table, tiny
-    source = training_set.pseudo_labelled(path, dict(zip(labels.ATTRIBUTES, thresholds, strict=True)), cache, photos)
+    source = training_set.pseudo_labelled(path, dict(zip(labels.ATTRIBUTES, thresholds, strict=True)), cache, photos, 60)
     assert list(source.keys) == list(keys[kept])
     years = source.targets
     groups = torch.stack([years[..., :12].sum(-1), years[..., 12:42].sum(-1), years[..., 42:].sum(-1)], dim=-1)
@@ -166,8 +168,23 @@ def test_pseudo_labels_are_the_sure_probabilities_as_they_are(tiny, test_table, 
 def test_pseudo_label_errors_say_the_mend(tiny, test_table, tmp_path):
     (path, *_), (_, photos, cache) = test_table, tiny
     with pytest.raises(DataError, match="lower them"):
-        training_set.pseudo_labelled(path, {"mask": 1, "gender": 1, "age": 1}, cache, photos)
+        training_set.pseudo_labelled(path, {"mask": 1, "gender": 1, "age": 1}, cache, photos, 60)
     with pytest.raises(ParameterError, match="exactly the keys mask, gender, age"):
-        training_set.pseudo_labelled(path, {"mask": 1}, cache, photos)
+        training_set.pseudo_labelled(path, {"mask": 1}, cache, photos, 60)
     with pytest.raises(ArtefactError, match="notebook 04"):
-        training_set.pseudo_labelled(tmp_path / "none.parquet", {}, cache, photos)
+        training_set.pseudo_labelled(tmp_path / "none.parquet", {}, cache, photos, 60)
+
+
+@pytest.mark.parametrize("old_from", [58, 60])
+def test_pseudo_labels_keep_the_groups_of_the_cut_they_were_made_with(tiny, test_table, old_from):
+    (path, _, joint), (_, photos, cache) = test_table, tiny
+    older = photos.assign(age=photos["age"].where(photos["age"] != 45, 59))
+    source = training_set.pseudo_labelled(path, {"mask": 0, "gender": 0, "age": 0}, cache, older, old_from)
+    np.testing.assert_allclose(targets.grouped(source.targets, old_from), joint, atol=1e-6)
+
+
+def test_an_unreadable_test_photo_is_an_error_before_training(tiny):
+    images, _, cache = tiny
+    lost = images.index[images["split"] == "eval"][0]
+    with pytest.raises(DataError, match="1 test photos cannot be read"):
+        training_set.test_keys(images, replace(cache, keys=cache.keys.where(cache.keys != lost, "other")))

@@ -36,10 +36,10 @@ def sampler_shares(table: pd.DataFrame, task: str, sampler: str) -> Figure:
     return figure
 
 
-def confusions(run: Run) -> Figure | str:
-    """Draw the confusion of each attribute, rows adding up to 100 %; a sentence while the run has no out-of-fold scores."""
+def confusions(run: Run) -> Figure:
+    """Draw the confusion of each attribute, rows adding up to 100 %; an empty figure while there are no out-of-fold scores."""
     if not (run.folder / "oof.parquet").exists() or run.oof().empty:
-        return "no out-of-fold predictions yet"
+        return plt.figure(figsize=(6, 0.5)).suptitle("No out-of-fold predictions yet").figure
     oof = run.oof()
     tables = metrics.attribute_confusions(oof)
     figure, axes = plt.subplots(1, len(tables), figsize=(4.2 * len(tables), 3.6), squeeze=False)
@@ -52,7 +52,7 @@ def confusions(run: Run) -> Figure | str:
 
 def training_batch(images: Tensor, targets: Tensor, count: int = 16) -> Figure:
     """Show a batch as the model sees it: (N, 3, H, W) in 0..255 and joint targets (N, 3, 2, 43)."""
-    pictures = images[:count].permute(0, 2, 3, 1).clamp(0, 255).byte().numpy()
+    pictures = images[:count].permute(0, 2, 3, 1).clamp(0, 255).byte().cpu().numpy()
     return grid(
         list(pictures), [_target_text(target) for target in targets[:count]], "What does the model see in a training batch?", 8
     )
