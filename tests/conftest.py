@@ -73,6 +73,7 @@ def run_cells(name: str, **parameters) -> dict:
     import json
 
     import matplotlib
+    import matplotlib.pyplot as plt
     from IPython.display import display
 
     matplotlib.use("Agg")
@@ -84,4 +85,5 @@ def run_cells(name: str, **parameters) -> dict:
             if unknown := parameters.keys() - variables.keys():
                 raise KeyError(f"{name} declares no {sorted(unknown)}")
             variables |= parameters
+    plt.close("all")
     return variables

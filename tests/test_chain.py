@@ -10,7 +10,7 @@ from lib import run, runs, submission
 from lib.artefacts import file_hash
 
 SMALL = {
-    "people": 12,
+    "people": 20,
     "eval_people": 6,
     "compare": 6,
     "image_size": [48, 48],
@@ -42,7 +42,7 @@ def test_every_stage_leaves_its_notebook_and_its_page(place):
 def test_out_of_fold_scores_every_person_once(place):
     oof = runs.load(str(place / "runs"), "baseline").oof()
     assert oof.index.is_unique
-    assert len(oof) == 12 * 7
+    assert len(oof) == 20 * 7
     assert (oof.groupby("person")["fold"].nunique() == 1).all()
 
 
