@@ -27,7 +27,7 @@ recipes: env  ## every recipe, tiny, and a table
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.recipes
 
-study: env  ## one ingredient at a time on the demo data, and a page (about twenty minutes)
+study: env  ## one ingredient at a time on the demo data, and a page (half an hour)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/study.yaml
 
