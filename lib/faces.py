@@ -23,7 +23,6 @@ from lib.errors import ArtefactError
 BOX = ["x0", "y0", "x1", "y1"]
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 LANDMARKS = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
-STATUSES = ("detected", "low", "fallback", "unreadable")
 RAW = [*BOX, "score", *LANDMARKS]  # what the detector says of one candidate
 
 REDUCE = 2  # photos are decoded at half size: faces fill a third of them, and JPEG gives half size cheaply

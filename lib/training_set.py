@@ -11,11 +11,9 @@ from torch import Tensor
 
 from lib import artefacts, targets
 from lib.crops import Crops, open_crops
-from lib.dataset import load_images
+from lib.dataset import ATTRIBUTE_COLUMNS, load_images
 from lib.errors import ArtefactError, DataError, ParameterError
 from lib.labels import AGE_GROUPS, ATTRIBUTES, OLD_FROM, PROBABILITIES, SHAPE, by_attribute, marginals
-
-RECORDED = ["mask", "gender", "age", "age_group", "label"]
 
 
 def with_crops(images: pd.DataFrame, crops: Crops, split: str) -> pd.DataFrame:
@@ -47,7 +45,7 @@ def first_people(photos: pd.DataFrame, people: int, seed: int) -> pd.DataFrame:
 def shuffle_labels(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Give every photo the labels of a random other one: what is learnt then must score at chance on official labels."""
     order = np.random.default_rng(seed).permutation(len(photos))
-    return photos.assign(**{column: photos[column].to_numpy()[order] for column in RECORDED})
+    return photos.assign(**{column: photos[column].to_numpy()[order] for column in ATTRIBUTE_COLUMNS})
 
 
 def hard_targets(photos: pd.DataFrame) -> Tensor:

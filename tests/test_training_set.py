@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_images, write_tiny_work
 
 from lib import artefacts, crops, labels, targets, training_set
-from lib.dataset import load_images
+from lib.dataset import ATTRIBUTE_COLUMNS, load_images
 from lib.errors import ArtefactError, DataError, ParameterError
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
@@ -66,7 +66,7 @@ def test_people_of_dropped_ages_are_not_trained_on(tiny):
 def test_shuffled_labels_are_the_same_ones_on_other_photos(tiny):
     _, photos, _ = tiny
     shuffled = training_set.shuffle_labels(photos, seed=0)
-    columns = training_set.RECORDED
+    columns = ATTRIBUTE_COLUMNS
     assert shuffled[columns].value_counts().to_dict() == photos[columns].value_counts().to_dict()
     assert (shuffled["label"] == photos["label"]).mean() < 0.25
     assert shuffled["person"].equals(photos["person"])
