@@ -9,8 +9,5 @@ import warnings
 # albumentations asks the network for a newer release while it is imported unless this is set first.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-# Threads that wait for one another sleep instead of spinning: beside any other busy process that is three times as fast.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 # Bars are plain text, in notebooks and headless alike: tqdm need not ask for notebook widgets.
 warnings.filterwarnings("ignore", message="IProgress not found")

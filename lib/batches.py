@@ -43,10 +43,14 @@ class Photos(Dataset):
         return torch.from_numpy(image), self.targets[photo], torch.from_numpy(box)
 
 
-def even_batches(indices: np.ndarray, batch_size: int) -> list[list[tuple[int, int]]]:
-    """Cut an epoch into batches of (place, photo) whose sizes differ by one at most: no tiny last batch, nothing dropped."""
+def even_batches(indices: np.ndarray, batch_size: int, processes: int = 1) -> list[list[tuple[int, int]]]:
+    """Cut an epoch into batches of (place, photo), as many for each process, whose sizes differ by one at most.
+
+    So there is no tiny last batch, and nothing is dropped.
+    """
     places = list(enumerate(indices.tolist()))
-    cuts = np.array_split(np.arange(len(places)), max(1, -(-len(places) // batch_size)))
+    rounds = max(1, -(-len(places) // (batch_size * processes)))
+    cuts = np.array_split(np.arange(len(places)), rounds * processes)
     return [[places[k] for k in cut] for cut in cuts]
 
 
@@ -55,7 +59,8 @@ class Epochs:
     """Called with an epoch's number (from 0) it yields (images float (N, 3, H, W) in 0..255, targets (N, 3, 2, 43)).
 
     ``classes`` (n,) are what the sampler balances; the mixer rests in the last ``mixer_off_epochs`` of ``epochs``;
-    ``max_batches`` cuts every epoch short (0: whole); ``workers`` processes prepare batches ahead (0: none).
+    ``max_batches`` cuts every epoch short (0: whole); ``workers`` processes prepare batches ahead (0: none). Where accelerate
+    runs several processes, each goes through its own share of the batches.
     """
 
     photos: Photos
@@ -77,11 +82,12 @@ class Epochs:
     @property
     def updates(self) -> int:
         """Return how many optimizer steps an epoch takes."""
-        return -(-len(self.batches(0)) // self.accelerator.gradient_accumulation_steps)
+        return -(-len(self(0)) // self.accelerator.gradient_accumulation_steps)
 
     def batches(self, epoch: int) -> list[list[tuple[int, int]]]:
-        """Return an epoch's (place, photo) by batch."""
-        return even_batches(self.indices(epoch), self.batch_size)[: self.max_batches or None]
+        """Return an epoch's (place, photo) by batch, those of all processes."""
+        processes = self.accelerator.num_processes
+        return even_batches(self.indices(epoch), self.batch_size, processes)[: self.max_batches * processes or None]
 
     def __call__(self, epoch: int) -> "Epoch":
         """Return an epoch's batches, seeded by (seed, epoch) alone."""
@@ -89,13 +95,13 @@ class Epochs:
 
 
 class Epoch:
-    """One pass over the batches, with a length for the progress bar."""
+    """One process's pass over its batches, with a length for the progress bar."""
 
     def __init__(self, epochs: Epochs, epoch: int):
         self.epochs, self.epoch, self.batches = epochs, epoch, epochs.batches(epoch)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches) // self.epochs.accelerator.num_processes
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epochs = self.epochs

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import nn
 
 from lib import artefacts
@@ -73,7 +74,16 @@ def speed(model: nn.Module, precision: Precision, image_size, batch_size: int) -
     return batch_size * PROBE_STEPS / (time.perf_counter() - start)
 
 
-def accelerator(precision: Precision, accumulate: int = 1) -> Accelerator:
-    """Return accelerate's manager of device, mixed precision and gradient accumulation."""
+def accelerator(precision: Precision, accumulate: int = 1, compiled: bool = False) -> Accelerator:
+    """Return accelerate's manager of device, processes (``accelerate launch``), mixed precision and gradient accumulation.
+
+    ``compiled`` passes models through torch.compile.
+    """
     AcceleratorState._reset_state()  # or a kernel that has trained at one precision would refuse another
-    return Accelerator(mixed_precision=precision.mixed_precision, gradient_accumulation_steps=accumulate)
+    return Accelerator(
+        mixed_precision=precision.mixed_precision,
+        gradient_accumulation_steps=accumulate,
+        dynamo_backend="inductor" if compiled else "no",
+        dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),  # Epochs makes them even
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a frozen backbone has no gradients
+    )

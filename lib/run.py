@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from lib.errors import FacefoldError
+from lib.errors import FacefoldError, ParameterError
 from lib.parameters import declared, parse_yaml
 from lib.stages import STAGES, Step, notebook_of, plan, read_layer
 
 PROJECT = Path(__file__).resolve().parents[1]
+RANK = int(os.environ.get("RANK", 0))  # which of the processes of accelerate launch this is; the first keeps the copies
 
 
 class StageError(RuntimeError):
@@ -27,13 +29,14 @@ def run(steps: Sequence[Step]) -> None:
     # The kernels inherit these: `import lib` works unless installed, and the debugger keeps quiet about frozen modules.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    for number, step in enumerate(steps, 1):
-        line = f"[{number}/{len(steps)}] {step.stage:<8} {_shown(step.notebook)}"
-        print(line, "...", file=sys.stderr, flush=True)
-        start = time.monotonic()
-        html = execute(step)
-        minutes, seconds = divmod(round(time.monotonic() - start), 60)
-        print(f"{line}  {minutes}:{seconds:02}  -> {_shown(html)}", flush=True)
+    with TemporaryDirectory() as elsewhere:
+        for number, step in enumerate(steps, 1):
+            line = f"[{number}/{len(steps)}] {step.stage:<8} {_shown(step.notebook)}"
+            print(line, "...", file=sys.stderr, flush=True)
+            start = time.monotonic()
+            html = execute(step if RANK == 0 else step._replace(copy=f"{elsewhere}/{step.stage}"))
+            minutes, seconds = divmod(round(time.monotonic() - start), 60)
+            print(f"{line}  {minutes}:{seconds:02}  -> {_shown(html)}", flush=True)
 
 
 def execute(step: Step) -> Path:
@@ -125,7 +128,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _plan(args: argparse.Namespace) -> list[Step]:
     only = [name.strip() for name in args.stages.split(",") if name.strip()]
     overrides = {name: parse_yaml(value, f"-p {name}") for name, value in args.overrides}
-    return plan([read_layer(path) for path in args.files], only, overrides)
+    steps = plan([read_layer(path) for path in args.files], only, overrides)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and (others := {step.stage for step in steps} - {"train"}):
+        raise ParameterError(f"several processes train together, {', '.join(sorted(others))} runs in one: add --stages train")
+    return steps
 
 
 def main(argv: Sequence[str] | None = None) -> int:

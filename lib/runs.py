@@ -14,7 +14,7 @@ import yaml
 from lib import artefacts, metrics
 from lib.errors import ArtefactError, nearest
 
-NOT_PART_OF_A_RUN = ("folds", "workers")  # say how a run is worked through, not what comes out
+NOT_PART_OF_A_RUN = ("folds", "workers", "compiled")  # say how a run is worked through, not what comes out
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
@@ -104,8 +105,8 @@ class Learner:
         return cls(prepared, criterion.to(accelerator.device), optimizer, scheduler, accelerator, ema)
 
     def bare(self) -> nn.Module:
-        """Return the trained model without accelerate's wrapping."""
-        return self.accelerator.unwrap_model(self.model)
+        """Return the trained model without accelerate's and torch.compile's wrapping."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
     def evaluated(self) -> nn.Module:
         """Return the model that is scored and kept: the moving average where there is one."""
@@ -153,14 +154,21 @@ def fit(
         if bn_batches:
             update_bn((inputs for inputs, _ in islice(batches(epoch), bn_batches)), learner.evaluated())
         rate = learner.optimizer.param_groups[0]["lr"]
-        rows.append({"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **evaluate(learner.evaluated())})
+        row = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **evaluate(learner.evaluated())}
+        rows += broadcast_object_list([row])  # of several processes the first decides what is best and when to end
         learner.scheduler.step(epoch + 1, rows[-1]["score"])
-        if _epochs_since_best(rows) == 0:
-            save(learner.evaluated().state_dict(), folder / "best.pt")
-        save({"rows": rows, **learner.state()}, folder / "last.pt")
-        artefacts.write_table(pd.DataFrame(rows), folder / "history.csv")
+        if learner.accelerator.is_main_process:
+            _keep(learner, rows, folder)
+        learner.accelerator.wait_for_everyone()
         after_epoch(pd.DataFrame(rows))
     return pd.DataFrame(rows)
+
+
+def _keep(learner: Learner, rows: list[dict], folder: Path) -> None:
+    if _epochs_since_best(rows) == 0:
+        save(learner.evaluated().state_dict(), folder / "best.pt")
+    save({"rows": rows, **learner.state()}, folder / "last.pt")
+    artefacts.write_table(pd.DataFrame(rows), folder / "history.csv")
 
 
 def train_epoch(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], description: str) -> float:

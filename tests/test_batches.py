@@ -84,6 +84,14 @@ def test_batches_are_even_and_drop_nothing(photos, size):
     assert [photo for batch in cut for _, photo in batch] == list(range(photos))[::-1]
 
 
+@pytest.mark.parametrize(("photos", "size", "processes"), [(61, 16, 2), (64, 8, 2), (30, 16, 4), (9, 16, 3)])
+def test_every_process_has_as_many_batches(photos, size, processes):
+    cut = batches.even_batches(np.arange(photos), size, processes)
+    assert len(cut) == processes * np.ceil(photos / (size * processes))
+    assert max(map(len, cut)) - min(map(len, cut)) <= 1
+    assert [place for batch in cut for place, _ in batch] == list(range(photos))
+
+
 @pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_the_sampler_decides_what_is_shown(made, sampler):
     epochs = made(sampler=sampler)

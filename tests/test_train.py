@@ -1,15 +1,21 @@
 import gc
 import math
+import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from several_processes import train_two_epochs
 from torch import nn
 from torch.nn import functional as F
 
-from lib import precision, train
+from lib import artefacts, precision, train
 from lib.errors import ParameterError
 
 SCHEDULE = {"warmup_epochs": 0, "min_learning_rate": 0.0, "decay_epochs": 2.0, "decay_rate": 0.1}
@@ -34,11 +40,21 @@ def batches(epoch, size=16):
         yield inputs, inputs @ torch.tensor([[1.0], [-2.0], [0.5], [3.0]])
 
 
-def learner(model=None, optimizer="sgd", rate=0.05, schedule="cosine", ema_decay=0.9, epochs=6, accumulate=1, **settings):
+def learner(
+    model=None,
+    optimizer="sgd",
+    rate=0.05,
+    schedule="cosine",
+    ema_decay=0.9,
+    epochs=6,
+    accumulate=1,
+    accelerator=None,
+    **settings,
+):
     model = model or toy()
     steps = train.make_optimizer(model, optimizer, rate, 0.0)
     scheduler = train.make_scheduler(steps, schedule, epochs=epochs, updates=4, **SCHEDULE | settings)
-    accelerator = precision.accelerator(precision.PRECISIONS["fp32"], accumulate)
+    accelerator = accelerator or precision.accelerator(precision.PRECISIONS["fp32"], accumulate)
     return train.Learner.create(model, MeanSquare(), steps, scheduler, accelerator, ema_decay)
 
 
@@ -245,3 +261,32 @@ def test_folds_do_not_pile_up_in_memory():
 def test_one_process_may_train_at_one_precision_after_another():
     modes = [precision.accelerator(precision.PRECISIONS[name]).mixed_precision for name in precision.PRECISIONS]
     assert modes == ["no", "no", "bf16"]
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path, tiny_work):
+    """By torchrun, as accelerate launches GPUs, half of each batch a process; the first process's score counts in both."""
+    train_two_epochs(tiny_work, tmp_path / "one", 16)
+    script = artefacts.PROJECT / "tests/several_processes.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", script, tiny_work, tmp_path / "two", "8"]
+    here = {"PYTHONPATH": str(artefacts.PROJECT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=os.environ | here)
+    for name in ("model", "ema"):
+        one, two = (torch.load(tmp_path / folder / "last.pt")[name] for folder in ("one", "two"))
+        assert one.keys() == two.keys()
+        for key, tensor in one.items():
+            torch.testing.assert_close(two[key], tensor)
+    assert pd.read_csv(tmp_path / "two/history.csv")["score"].tolist() == [0.0, 0.0]
+
+
+def test_a_compiled_model_learns_and_is_kept_as_it_was(tmp_path):
+    plain = learner()
+    train.fit(plain, batches, epochs=2, evaluate=evaluate, folder=tmp_path / "plain")
+    assert precision.accelerator(precision.PRECISIONS["fp32"], compiled=True).state.dynamo_plugin.backend == "INDUCTOR"
+    AcceleratorState._reset_state()
+    compiled = learner(accelerator=Accelerator(dynamo_backend="eager"))  # inductor wants a compiler of C++
+    train.fit(compiled, batches, epochs=2, evaluate=evaluate, folder=tmp_path / "compiled")
+    assert type(compiled.model).__name__ == "OptimizedModule"
+    one, other = (torch.load(tmp_path / name / "best.pt") for name in ("plain", "compiled"))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor)
