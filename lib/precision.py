@@ -5,6 +5,7 @@ it is taken without a probe.
 """
 
 import time
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import nn
 
@@ -87,3 +88,8 @@ def accelerator(precision: Precision, accumulate: int = 1, compiled: bool = Fals
         dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),  # Epochs makes them even
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a frozen backbone has no gradients
     )
+
+
+def first_process_first() -> AbstractContextManager:
+    """Return a context that the first of several processes goes through before the others; one process just goes through."""
+    return PartialState().main_process_first()
