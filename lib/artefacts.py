@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PROJECT = Path(__file__).resolve().parents[1]
+from lib import PROJECT
 
 
 def resolve(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ from lib.crops import BACKGROUNDS, CROPS
 from lib.errors import ParameterError, pick
 from lib.folds import SPLITS
 from lib.heads import AGE_HEADS, CLASS_WEIGHTS, HEADS, TASKS
+from lib.labels import YEARS
 from lib.losses import LOSSES
 from lib.mixers import MIXERS
 from lib.models import FREEZES
@@ -73,6 +74,7 @@ def check(
     dropout_samples: int,
     decay_epochs: float,
     bn_batches: int,
+    drop_ages: Sequence[int],
     **_unconcerned,
 ) -> None:
     """Raise ParameterError for the first combination of parameters that means nothing."""
@@ -121,6 +123,9 @@ def check(
         ),
         f"bn_batches={bn_batches} would measure anew what freeze={freeze!r} keeps: set it to 0": bn_batches
         and freeze != "none",
+        f"drop_ages={list(drop_ages)} must be recorded years, whole numbers from {YEARS[0]} to {YEARS[-1]}": (
+            not set(drop_ages) <= set(YEARS)
+        ),
         f"weights_path and init_from={init_from!r} both fill the backbone: keep one": bool(weights_path and init_from),
         f"weights_path fills one backbone, there are several: {backbone}": bool(weights_path)
         and not isinstance(backbone, str)

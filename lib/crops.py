@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError, DataError, ParameterError, pick
-from lib.faces import BOX, LANDMARKS, one_thread_each, read_photo
+from lib.faces import BOX, LANDMARKS, one_thread_each
+from lib.photos import read
 
 ROOM = 9 / 8  # stored size over training size: room for random crops without storing the photo
 CENTER_SHARE = 350 / 384  # the 2021 winner cut 350 px out of photos 384 px wide
@@ -345,7 +346,7 @@ def preview(
 def make_crop(file: Path, face: pd.Series, box, size: tuple[int, int], background: str) -> np.ndarray:
     """Return the crop ``box`` of a photo file as (height, width, 3) RGB; DataError if it cannot be read (any more)."""
     reduce = reduction(box, size)
-    photo = read_photo(file, reduce)
+    photo = read(file, reduce)
     if photo is None:
         raise DataError(f"{file} could be read when faces were detected and cannot now: run notebooks 01 and 02 again")
     scaled = face[[*BOX, *LANDMARKS]].astype(float) / reduce

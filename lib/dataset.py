@@ -22,8 +22,8 @@ from tqdm import tqdm
 from lib import labels
 from lib.artefacts import resolve, write_table
 from lib.errors import ArtefactError, DataError
+from lib.photos import STEMS
 
-STEMS = {f"mask{k}": 0 for k in range(1, 6)} | {"incorrect_mask": 1, "normal": 2}  # a person's seven photos: their mask codes
 SUFFIXES = (".jpg", ".jpeg", ".png")
 FOLDER = r"(?P<id>.+)_(?P<gender>[^_]+)_(?P<race>[^_]+)_(?P<age>\d+)"  # how a person's folder is named
 ATTRIBUTE_COLUMNS = ["mask", "gender", "age", "age_group", "label"]

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from lib import artefacts, labels, portrait
 from lib.errors import ArtefactError, DataError, ParameterError
+from lib.photos import STEMS
 
-STEMS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
 SUFFIXES = {".jpg": 0.76, ".jpeg": 0.16, ".png": 0.08}  # mixed inside a folder, as in the real data
 WRONG_PLACES = {"nose": 0.5, "chin": 0.35, "eyes": 0.15}  # how a mask is worn incorrectly
 JUNK = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(4056)  # an AppleDouble file, as macOS leaves them
@@ -268,16 +268,11 @@ def answer_table(exam: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Return the truth of the eval photos: ImageID, ans, person and half (people of each cell alternate between halves)."""
     halves = np.where((exam.groupby("cell").cumcount() + exam.cell) % 2, "private", "public")
     rows = [
-        (image_id(seed, p.number, stem), labels.encode(mask_code(stem), p.gender, labels.age_group(p.age)), p.number, half)
+        (image_id(seed, p.number, stem), labels.encode(STEMS[stem], p.gender, labels.age_group(p.age)), p.number, half)
         for p, half in zip(rows_of(exam), halves, strict=True)
         for stem in STEMS
     ]
     return pd.DataFrame(rows, columns=["ImageID", "ans", "person", "half"])
-
-
-def mask_code(stem: str) -> int:
-    """Return the mask code of a photo's name."""
-    return {"incorrect_mask": 1, "normal": 2}.get(stem, 0)
 
 
 # --- the closing score ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lib.errors import DataError, ParameterError, pick
 from lib.labels import ATTRIBUTES, PROBABILITIES
-from lib.metrics import TASKS, predicted, probabilities, task, truth
+from lib.metrics import TASK_COLUMNS, predicted, probabilities, task, truth
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -215,7 +215,7 @@ def stack(oof: Tables, test: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
     features, parts = _log_probabilities(oof)
     test_features, test_parts = _log_probabilities({run: test[run] for run in oof})
     first = next(iter(parts.values()))
-    labels, columns = truth(first), TASKS[task(first)]
+    labels, columns = truth(first), TASK_COLUMNS[task(first)]
     crossed = np.zeros((len(labels), len(columns)))
     for train, valid in _people_folds(first).split(features, groups=first["person"]):
         crossed[valid] = _fit(features[train], labels[train], features[valid], len(columns))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from lib import mtcnn
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError
+from lib.photos import read
 
 BOX = ["x0", "y0", "x1", "y1"]
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -37,17 +38,6 @@ TYPICAL = (0.25, 0.3, 0.75, 0.7)  # fallback where no photo of the set has a fac
 BATCH = 32  # photos a pass: enough to spread the fixed cost, small enough for the cache
 CHUNK = 512  # photos between two writes: what a killed run loses at most
 SETTINGS = fingerprint(REDUCE, LOOKS, SURE, NEAR, SAME, mtcnn.FACTOR, mtcnn.PROPOSALS)
-
-
-def read_photo(file: Path, reduce: int = 1) -> np.ndarray | None:
-    """Return a photo as (h, w, 3) RGB uint8, decoded at 1/``reduce`` (1, 2, 4) of its size; None if it cannot be read.
-
-    The picture is as stored, orientation tags ignored, as its width and height in ``images.parquet`` are.
-    """
-    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}[reduce]
-    data = np.fromfile(file, np.uint8) if Path(file).is_file() else np.empty(0, np.uint8)
-    photo = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION) if len(data) else None
-    return None if photo is None else cv2.cvtColor(photo, cv2.COLOR_BGR2RGB, photo)
 
 
 def iou(a, b) -> np.ndarray:
@@ -151,7 +141,7 @@ def one_thread_each() -> Iterator[None]:
 
 def detect_files(files: list[Path]) -> list[tuple]:
     """Return the chosen face and status of each file: (15 numbers of ``RAW`` in full-size pixels, status)."""
-    photos = [read_photo(file, REDUCE) for file in files]
+    photos = [read(file, REDUCE) for file in files]
     rows = [(*np.full(len(RAW), np.nan), "unreadable")] * len(files)
     for size in {photo.shape for photo in photos if photo is not None}:
         same = [k for k, photo in enumerate(photos) if photo is not None and photo.shape == size]

@@ -7,22 +7,22 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from lib.errors import DataError
 from lib.labels import ATTRIBUTE_PROBABILITIES, ATTRIBUTES, CLASSES, PROBABILITIES, by_attribute
 
-TASKS = {"label": PROBABILITIES, **ATTRIBUTE_PROBABILITIES}  # what a table predicts, and its probability columns
-TASK_CLASSES = {"label": CLASSES, **ATTRIBUTES}
+TASK_COLUMNS = {"label": PROBABILITIES, **ATTRIBUTE_PROBABILITIES}  # what a table predicts, and its probability columns
+CLASS_NAMES = {"label": CLASSES, **ATTRIBUTES}
 
 
 def task(table: pd.DataFrame) -> str:
     """Return what a prediction table predicts: "label" (18 classes), "mask", "gender" or "age"; DataError if unclear."""
-    found = [name for name, columns in TASKS.items() if set(columns) <= set(table.columns)]
+    found = [name for name, columns in TASK_COLUMNS.items() if set(columns) <= set(table.columns)]
     if len(found) != 1:
-        accepted = "; ".join(f"{name}: {columns[0]}…{columns[-1]}" for name, columns in TASKS.items())
+        accepted = "; ".join(f"{name}: {columns[0]}…{columns[-1]}" for name, columns in TASK_COLUMNS.items())
         raise DataError(f"a prediction table has the columns of one task ({accepted}), this one has {list(table.columns)}")
     return found[0]
 
 
 def probabilities(table: pd.DataFrame) -> pd.DataFrame:
     """Return the probability columns of a prediction table, in class order."""
-    return table[list(TASKS[task(table)])]
+    return table[list(TASK_COLUMNS[task(table)])]
 
 
 def predicted(table: pd.DataFrame) -> pd.Series:
@@ -59,7 +59,7 @@ def summary(oof: pd.DataFrame) -> dict[str, float]:
     if oof.empty:
         return dict.fromkeys(["macro_f1", "accuracy", *(ATTRIBUTES if task(oof) == "label" else [task(oof)])], float("nan"))
     name, labels, predictions = task(oof), truth(oof), predicted(oof).to_numpy()
-    overall = macro_f1(labels, predictions, len(TASKS[name]))
+    overall = macro_f1(labels, predictions, len(TASK_COLUMNS[name]))
     pairs = {a: (by_attribute(labels)[a], by_attribute(predictions)[a]) for a in ATTRIBUTES}
     attributes = {a: macro_f1(*pairs[a], len(ATTRIBUTES[a])) for a in ATTRIBUTES} if name == "label" else {name: overall}
     return {"macro_f1": overall, "accuracy": float(accuracy_score(labels, predictions)), **attributes}
@@ -67,7 +67,7 @@ def summary(oof: pd.DataFrame) -> dict[str, float]:
 
 def confusion(oof: pd.DataFrame) -> pd.DataFrame:
     """Return counts of photos, true class (rows) by predicted class (columns), all classes of the task, by name."""
-    names = list(TASK_CLASSES[task(oof)])
+    names = list(CLASS_NAMES[task(oof)])
     counts = confusion_matrix(truth(oof), predicted(oof), labels=range(len(names)))
     return pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from lib.artefacts import PROJECT
+from lib import PROJECT
 
 RECIPES = sorted((PROJECT / "params/recipes").glob("*.yaml"))
 TINY = PROJECT / "params/tiny.yaml"

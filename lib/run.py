@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lib import PROJECT
 from lib.errors import FacefoldError, ParameterError
 from lib.parameters import declared, parse_yaml
 from lib.stages import STAGES, Step, notebook_of, plan, read_layer
 
-PROJECT = Path(__file__).resolve().parents[1]
 RANK = int(os.environ.get("RANK", 0))  # which of the processes of accelerate launch this is; the first keeps the copies
 
 

@@ -48,7 +48,7 @@ def imbalanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def copy(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Copy and augment (r14): all gender x age cells to the largest, then inside each all masks to the most frequent.
 
-    Needs the 18 labels. The labels of one attribute have nothing inside their cells: as ``oversample``.
+    Needs the 18 labels.
     """
     mask, gender, age = codes.decode(labels)
     cell = codes.encode(0, gender, age)

@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from lib import PROJECT
 from lib.errors import ParameterError, nearest, pick
 from lib.parameters import Parameter, convert, declared, read_yaml
 
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = PROJECT / "notebooks"
 
 
 class Stage(NamedTuple):

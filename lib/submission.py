@@ -151,6 +151,7 @@ def record(
     *,
     runs: Sequence[str],
     method: str,
+    weights: Sequence[float],
     tta: str,
     oof_macro_f1: float,
     oof_macro_f1_without_tta: float,
@@ -176,7 +177,8 @@ def record(
     }
     with FileLock(submissions_dir / f".{LEDGER}.lock"):
         _append(row, submissions_dir / LEDGER)
-        write_json({**facts, "oof_macro_f1_without_tta": oof_macro_f1_without_tta}, path.with_suffix(".json"))
+        more = {"weights": list(weights), "oof_macro_f1_without_tta": oof_macro_f1_without_tta}
+        write_json({**facts, **more}, path.with_suffix(".json"))
 
 
 def _append(row: dict[str, str], ledger: Path) -> None:

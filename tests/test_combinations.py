@@ -36,6 +36,8 @@ REFUSED = {
     "steps that never come": {"schedule": "step", "decay_epochs": 10.0},
     "a check for leaks with true labels": {"shuffle_labels": True, "init_from": "other"},
     "statistics that stay": {"bn_batches": 2, "freeze": "always"},
+    "an age that nobody has": {"drop_ages": [57, 61]},
+    "an age that is no number": {"drop_ages": ["57"]},
     "two origins of the weights": {"init_from": "other", "weights_path": "w.pth"},
     "one file for two backbones": {"backbone": ["resnet18", "resnet34"], "weights_path": "w.pth"},
 }
@@ -49,6 +51,7 @@ MEANINGFUL = [
     {"task": "mask", "mixer": "half_face"},
     {"freeze": "first", "freeze_epochs": 1},
     {"freeze": "always", "freeze_epochs": 0},
+    {"drop_ages": [57, 58, 59]},
     {"split": "none", "folds": [0]},
     {"folds": [4, 0]},
     {"backbone": ["resnet18", "efficientnet_b0"]},

@@ -10,6 +10,7 @@ from facenet_pytorch import MTCNN
 
 from lib import faces, mtcnn
 from lib.errors import ArtefactError
+from lib.photos import read
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # a real face, 512 x 600 px
 
@@ -70,7 +71,7 @@ def test_with_the_packages_resizing_detect_gives_the_packages_numbers(monkeypatc
         batch = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
         return torch.nn.functional.interpolate(batch, size=size[::-1], mode="area")[0].permute(1, 2, 0).numpy()
 
-    photo = faces.read_photo(PORTRAIT, 2)
+    photo = read(PORTRAIT, 2)
     boxes, scores, points = MTCNN(min_face_size=40).detect(photo, landmarks=True)
     monkeypatch.setattr(mtcnn.cv2, "resize", area)
     mine = mtcnn.detect(photo[None], 40, (0.6, 0.7, 0.7))[0]
@@ -78,7 +79,7 @@ def test_with_the_packages_resizing_detect_gives_the_packages_numbers(monkeypatc
 
 
 def test_a_batch_gives_what_single_photos_give():
-    photo = faces.read_photo(PORTRAIT, 2)
+    photo = read(PORTRAIT, 2)
     batch = np.stack([photo, np.zeros_like(photo), photo[:, ::-1]])
     together = mtcnn.detect(batch, 40, (0.6, 0.7, 0.7))
     assert [len(found) for found in together] == [1, 0, 1]

@@ -12,7 +12,14 @@ from lib.errors import ArtefactError, DataError, ParameterError
 
 IDS = [f"{k:x}.jpg" for k in np.random.default_rng(0).permutation(40)]
 GOOD = pd.DataFrame({"ImageID": IDS, "ans": np.arange(40) % 18})
-FACTS = {"runs": ["a", "b"], "method": "hard", "tta": "hflip", "oof_macro_f1": 0.712345, "oof_macro_f1_without_tta": 0.7}
+FACTS = {
+    "runs": ["a", "b"],
+    "method": "hard",
+    "weights": [2.0, 1.0],
+    "tta": "hflip",
+    "oof_macro_f1": 0.712345,
+    "oof_macro_f1_without_tta": 0.7,
+}
 
 
 @pytest.fixture

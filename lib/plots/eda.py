@@ -6,7 +6,6 @@ Those of people take the frame of ``dataset.people``, those of photos the frame 
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from lib import labels
 from lib.artefacts import resolve
+from lib.photos import read
 from lib.plots.grid import grid
 from lib.plots.style import PALETTE
 
@@ -80,14 +80,9 @@ def near_cuts(people: pd.DataFrame, years: int = 2) -> Figure:
     return figure
 
 
-def photo(path: Path) -> np.ndarray:
-    """Return a photo at half size, RGB."""
-    return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_REDUCED_COLOR_2), cv2.COLOR_BGR2RGB)
-
-
 def gallery(data_dir: str | Path, files: Sequence[str], captions: Sequence[str], title: str, columns: int = 7) -> Figure:
     """Draw photos row by row, ``columns`` in a row, each under its caption; a file of "" leaves its place empty."""
-    return grid([photo(resolve(data_dir) / file) if file else None for file in files], list(captions), title, columns)
+    return grid([read(resolve(data_dir) / file, 2) if file else None for file in files], list(captions), title, columns)
 
 
 def class_examples(images: pd.DataFrame, data_dir: str | Path, each: int, seed: int) -> Figure:

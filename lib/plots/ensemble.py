@@ -42,7 +42,7 @@ def _gain_title(frame: pd.DataFrame) -> str:
 
 def class_counts(predictions: pd.Series, oof: pd.DataFrame) -> Axes:
     """Draw each class's share of the test predictions beside its share of the out-of-fold predictions (same models)."""
-    names = pd.Index(metrics.TASK_CLASSES[metrics.task(oof)], name="class")
+    names = pd.Index(metrics.CLASS_NAMES[metrics.task(oof)], name="class")
     series = {"out-of-fold": metrics.predicted(oof), "test": predictions}
     shares = pd.DataFrame({k: np.bincount(v, minlength=len(names)) / len(v) for k, v in series.items()}, index=names)
     worst = (shares["test"] - shares["out-of-fold"]).abs().idxmax()

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.artefacts import resolve
-from lib.faces import BOX, LANDMARKS, NEAR, SURE, read_photo
+from lib.faces import BOX, LANDMARKS, NEAR, SURE
 from lib.labels import MASKS
+from lib.photos import read
 from lib.plots.grid import grid
 
 MARKS = {"detected": "o", "low": "s", "fallback": "X"}  # a status is told by its mark as well as by its colour
@@ -80,7 +81,7 @@ def gallery(images: pd.DataFrame, faces: pd.DataFrame, data_dir: str, status: st
     """Show the readable photos of one status with box and landmarks, lowest score first; ``most`` 0 shows all."""
     shown = faces[faces.status == status].sort_values("score")
     keys = shown.index[:most] if most else shown.index
-    pictures = [_marked(read_photo(resolve(data_dir) / images.file[key]), faces.loc[key]) for key in keys]
+    pictures = [_marked(read(resolve(data_dir) / images.file[key]), faces.loc[key]) for key in keys]
     captions = [_caption(key, faces.score[key]) for key in keys]
     return grid(pictures, captions, f"{status}: {len(keys)} of {len(shown)} photos, lowest score first.", columns)
 
