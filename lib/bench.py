@@ -413,8 +413,8 @@ def train_briefly(work_dir: str) -> None:
 def alone(imports: str, statement: str) -> dict[str, float]:
     """Run a statement in a Python process of its own; return its ``seconds`` without the imports, and peak ``megabytes``.
 
-    Memory is resident, of the process and its children together, looked at every 20 ms: pages that they share count in
-    each, and the pages of mapped files count too. CalledProcessError when the statement fails.
+    Memory is what the process has resident and its children have beside it, looked at every 20 ms; pages of mapped files
+    count too. CalledProcessError when the statement fails.
     """
     code = f"import time\n{imports}\nstart = time.perf_counter()\n{statement}\nprint(time.perf_counter() - start)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
@@ -431,7 +431,7 @@ def alone(imports: str, statement: str) -> dict[str, float]:
 def _resident(pid: int) -> int:
     try:
         parent = psutil.Process(pid)
-        return sum(process.memory_info().rss for process in (parent, *parent.children(recursive=True)))
+        return parent.memory_info().rss + sum(child.memory_full_info().uss for child in parent.children(recursive=True))
     except psutil.NoSuchProcess:  # one ended while it was looked at
         return 0
 

@@ -4,7 +4,9 @@ Photos are decoded at half size and looked at in batches; those without a sure f
 photos pass through the same code and thresholds.
 """
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -115,7 +117,14 @@ def _detected(keys: pd.Index, files: pd.Series, workers: int) -> Iterator[tuple[
             for batch in pool.map(detect_files, batches):
                 rows += batch
                 bar.update(len(batch))
+            _give_back()
             yield keys[chunk], rows
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc would keep a hundred megabytes more with every thousand photos."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
