@@ -54,11 +54,12 @@ def prepared(work, tmp_path_factory):
     return params, *bench.prepare(params, photos, stored, 2, tmp_path_factory.mktemp("probe") / "precision.csv")
 
 
-def test_turns_are_counted_but_for_the_first():
+def test_turns_go_to_and_fro_and_count_but_for_the_first():
     called = []
     seconds = bench.take_turns({name: lambda name=name: called.append(name) for name in "ab"}, 3)
-    assert called == list("ab" * 4)
-    assert seconds.shape == (3, 2)
+    assert called == list("abba" * 2)
+    assert list(seconds.columns) == ["a", "b"]
+    assert len(seconds) == 3
     assert (seconds > 0).all(axis=None)
 
 
