@@ -38,7 +38,7 @@ NEAR = 0.25  # how far off the photo's centre a face of low score may be, in sha
 SAME = 0.4  # overlap (IoU) from which two candidates are one face, seen at two scales
 TYPICAL = (0.25, 0.3, 0.75, 0.7)  # fallback where no photo of the set has a face, in shares of the photo
 BATCH = 32  # photos a pass: enough to spread the fixed cost, small enough for the cache
-CHUNK = 512  # photos between two writes: what a killed run loses at most
+CHUNK = 256  # photos between two writes: what a killed run loses at most
 SETTINGS = fingerprint(REDUCE, LOOKS, SURE, NEAR, SAME, mtcnn.FACTOR, mtcnn.PROPOSALS)
 
 
