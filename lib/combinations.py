@@ -13,7 +13,7 @@ from lib.labels import YEARS
 from lib.losses import LOSSES
 from lib.mixers import MIXERS
 from lib.models import FREEZES
-from lib.precision import PRECISIONS
+from lib.precision import CHOICES as PRECISION_CHOICES
 from lib.samplers import SAMPLERS
 from lib.train import SCHEDULES
 
@@ -30,7 +30,7 @@ CHOICES = {
     "schedule": SCHEDULES,
     "freeze": FREEZES,
     "optimizer": dict.fromkeys(list_optimizers()),
-    "precision": dict.fromkeys(("auto", *PRECISIONS)),
+    "precision": PRECISION_CHOICES,
 }
 PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")
 

@@ -33,6 +33,7 @@ PRECISIONS = {
     "fp32_channels_last": Precision("no", torch.channels_last),
     "bf16_channels_last": Precision("bf16", torch.channels_last),
 }
+CHOICES = {"auto": None, **PRECISIONS}
 PROBE_STEPS = 2  # timed steps, after one that is not
 
 
@@ -45,7 +46,7 @@ def choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path)
         return pd.read_csv(path, index_col="precision")
     table = pd.DataFrame(index=pd.Index(PRECISIONS, name="precision"))
     if name != "auto":
-        pick({"auto": None, **PRECISIONS}, name, "precision")
+        pick(CHOICES, name, "precision")
         table["chosen"] = table.index == name
     elif torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)

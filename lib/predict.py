@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 import ttach
+from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from lib.crops import Crops, open_crops
 from lib.errors import pick
 from lib.heads import columns as columns_of
 from lib.models import FaceModel
-from lib.precision import Precision, accelerator, chosen
+from lib.precision import Precision, chosen
 from lib.runs import Run
 
 GEOMETRY = ("crop", "crop_margin", "background", "image_size")  # the parameters that say which crops a run saw
@@ -94,7 +95,7 @@ def _viewed_fold(run: Run, part: str, tta: str, fold: int) -> pd.DataFrame:
         columns = columns_of(run.params["task"])
         crops = open_crops(artefacts.resolve(run.params["work_dir"]), *(run.params[name] for name in GEOMETRY))
         precision = chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision"))
-        model = models.restore(run.params, run.fold(fold)).to(accelerator(precision).device)
+        model = models.restore(run.params, run.fold(fold)).to(PartialState().device)
         table = predict(model, crops, plain.index, columns, precision, tta, f"{run.name} fold {fold} {part} {tta}")
         artefacts.write_table(table.join(plain.drop(columns=columns)), path)
     return pd.read_parquet(path)
