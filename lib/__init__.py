@@ -8,6 +8,8 @@ import os
 import warnings
 from pathlib import Path
 
+from lib import allocator
+
 PROJECT = Path(__file__).resolve().parents[1]  # the folder that relative paths start from
 
 # albumentations asks the network for a newer release while it is imported unless this is set first.
@@ -22,3 +24,5 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Imports leave a million objects that stay: searching them for garbage again and again took a tenth of a notebook's start.
 gc.set_threshold(50_000, 10, 10)
+
+allocator.keep_freed()

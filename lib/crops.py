@@ -6,10 +6,8 @@ A cache is a folder: ``pixels.npy`` (n, H, W, 3) RGB and ``crops.parquet`` (key,
 """
 
 import math
-import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +19,7 @@ from tqdm import tqdm
 
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError, DataError, ParameterError, pick
-from lib.faces import BOX, LANDMARKS, one_thread_each
+from lib.faces import BOX, LANDMARKS, thread_pool
 from lib.photos import read
 
 ROOM = 9 / 8  # stored size over training size: room for random crops without storing the photo
@@ -254,7 +252,7 @@ def build_crops(
             _segmenter()  # fails at once, not in a thread
         building = _prepare(folder, table, stored_size(image_size))
         files = resolve(data_dir) / images.file.reindex(table.index)
-        _fill(building, files, faces.reindex(table.index), table, background, workers or os.cpu_count())
+        _fill(building, files, faces.reindex(table.index), table, background, workers)
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
     return open_crops(work_dir, crop, crop_margin, background, image_size)
@@ -323,7 +321,7 @@ def _fill(building: Path, files: pd.Series, faces: pd.DataFrame, table: pd.DataF
         return make_crop(files.iloc[row], faces.iloc[row], cuts[row], size, background)
 
     todo = np.flatnonzero(~done)
-    with one_thread_each(), ThreadPoolExecutor(workers) as pool, tqdm(total=len(todo), desc="crops", unit="photo") as bar:
+    with thread_pool(workers) as pool, tqdm(total=len(todo), desc="crops", unit="photo") as bar:
         for start in range(0, len(todo), CHUNK):
             rows = todo[start : start + CHUNK]
             pixels = np.lib.format.open_memmap(building / "pixels.npy", "r+")  # anew: pages written stay resident while mapped

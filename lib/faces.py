@@ -4,12 +4,11 @@ Photos are decoded at half size and looked at in batches; those without a sure f
 photos pass through the same code and thresholds.
 """
 
-import ctypes
 import os
-import platform
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib import mtcnn
+from lib import allocator, mtcnn
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError
 from lib.photos import read
@@ -98,7 +97,7 @@ def build_faces(images: pd.DataFrame, data_dir: str | Path, work_dir: str | Path
     sources = pd.Series([fingerprint(content, SETTINGS) for content in images.sha256], images.index)
     known = _known(path, sources)
     todo = images.index.difference(known.index, sort=False)
-    for keys, rows in _detected(todo, resolve(data_dir) / images.file[todo], workers or os.cpu_count()):
+    for keys, rows in _detected(todo, resolve(data_dir) / images.file[todo], workers):
         found = pd.DataFrame(rows, keys, [*RAW, "status"]).assign(source=sources[keys])
         known = pd.concat([known, found]) if len(known) else found
         write_table(known, path)
@@ -109,22 +108,14 @@ def build_faces(images: pd.DataFrame, data_dir: str | Path, work_dir: str | Path
 
 def _detected(keys: pd.Index, files: pd.Series, workers: int) -> Iterator[tuple[pd.Index, list[tuple]]]:
     """Yield keys and what ``detect_files`` says of them, CHUNK photos at a time, under one progress bar."""
-    with one_thread_each(), ThreadPoolExecutor(workers) as pool, tqdm(total=len(keys), desc="faces", unit="photo") as bar:
+    batches = np.split(files.to_numpy(), range(BATCH, len(files), BATCH))
+    with thread_pool(workers) as pool:
+        found = chain.from_iterable(pool.map(detect_files, batches))
+        rows = iter(tqdm(found, total=len(keys), desc="faces", unit="photo"))
         for start in range(0, len(keys), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            batches = np.split(files[chunk].to_numpy(), range(BATCH, len(files[chunk]), BATCH))
-            rows = []
-            for batch in pool.map(detect_files, batches):
-                rows += batch
-                bar.update(len(batch))
-            _give_back()
-            yield keys[chunk], rows
-
-
-def _give_back() -> None:
-    """Return freed memory to the system: glibc would keep a hundred megabytes more with every thousand photos."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+            chunk = keys[start : start + CHUNK]
+            yield chunk, list(islice(rows, len(chunk)))
+            allocator.give_back()  # what worker threads free lies scattered, a hundred megabytes more every thousand photos
 
 
 def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
@@ -136,14 +127,19 @@ def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Keep OpenCV and torch to one thread a call while a pool has a worker for every core."""
+def thread_pool(workers: int = 0) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of ``workers`` threads (0: one a core), in each of which OpenCV and torch keep to one thread a call.
+
+    When the block is left, what has not begun is dropped.
+    """
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
-        yield
+        yield pool
     finally:
+        pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
 

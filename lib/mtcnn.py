@@ -19,6 +19,7 @@ from torchvision.ops import batched_nms
 
 FACTOR = 0.709  # between two levels of the pyramid: the area halves
 PROPOSALS = 24  # a photo, best first, that reach the second stage
+GROUP = 32  # patches a pass of the later stages: their activations stay in the processor's cache
 
 
 @lru_cache(maxsize=1)
@@ -98,13 +99,19 @@ def _patches(photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, side:
     return _input([cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA) for cut in cuts])
 
 
+def _in_groups(network: torch.nn.Module, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return what ``network`` says of patches (m, 3, side, side), m > 0, asked ``GROUP`` at a time."""
+    parts = [network(group) for group in patches.split(GROUP)]
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
 def _refine(
     photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Second stage: drop squares that are no face, move the others."""
     if not len(boxes):
         return boxes, owner
-    shifts, scores = _networks().rnet(_patches(photos, boxes, owner, 24))
+    shifts, scores = _in_groups(_networks().rnet, _patches(photos, boxes, owner, 24))
     face = scores[:, 1] > threshold
     boxes, owner, shifts = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face], shifts[face]
     kept = batched_nms(boxes[:, :4], boxes[:, 4], owner, 0.7)
@@ -117,7 +124,7 @@ def _finish(
     """Third stage: drop squares that are no face, move the others, add landmarks; (k, 15) and owners."""
     if not len(boxes):
         return torch.empty(0, 15), owner
-    shifts, marks, scores = _networks().onet(_patches(photos, boxes, owner, 48))
+    shifts, marks, scores = _in_groups(_networks().onet, _patches(photos, boxes, owner, 48))
     face = scores[:, 1] > threshold
     boxes, owner = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face]
     sides = boxes[:, 2:4] - boxes[:, :2] + 1

@@ -137,6 +137,7 @@ def test_only_new_and_changed_photos_are_detected_again(photos, monkeypatch):
 def test_a_killed_run_continues(photos, monkeypatch):
     original = faces.detect_files
     monkeypatch.setattr(faces, "CHUNK", 1)
+    monkeypatch.setattr(faces, "BATCH", 1)
 
     def kill_at_the_second(files):
         if files[0].name == "small.png":
