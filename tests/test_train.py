@@ -113,7 +113,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, optimizer, schedule, 
     continued = train.fit(resumed, batches, epochs=6, evaluate=evaluate, folder=folder)
 
     pd.testing.assert_frame_equal(continued, history)
-    assert_same(resumed.bare().state_dict(), whole.bare().state_dict())
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(resumed.evaluated().state_dict(), whole.evaluated().state_dict())
     assert_same(torch.load(folder / "best.pt"), torch.load(tmp_path / "whole" / "best.pt"))
     assert resumed.updates == whole.updates == 24
@@ -168,17 +168,17 @@ def test_two_accumulated_half_batches_are_one_batch():
         student = learner(nn.Linear(4, 1), ema_decay=0, accumulate=accumulate)
         train.train_epoch(student, data(0), "")
         assert student.updates == 4
-        ends.append(student.bare().weight.detach())
+        ends.append(student.model.weight.detach())
     torch.testing.assert_close(*ends)
 
 
 def test_the_moving_average_follows_the_weights():
     student = learner(ema_decay=0.9)
     decays = [min(0.9, 1 - (1 + step) ** (-2 / 3)) for step in range(4)]  # timm's warm-up: gamma 1, power 2/3
-    average = student.bare()[0].weight.detach().clone()
+    average = student.model[0].weight.detach().clone()
     for (inputs, targets), decay in zip(batches(0), decays, strict=True):
         train.train_epoch(student, [(inputs, targets)], "")
-        average = torch.lerp(student.bare()[0].weight.detach(), average, decay)
+        average = torch.lerp(student.model[0].weight.detach(), average, decay)
     torch.testing.assert_close(student.evaluated()[0].weight, average)
 
 
@@ -285,7 +285,7 @@ def test_a_compiled_model_learns_and_is_kept_as_it_was(tmp_path):
     AcceleratorState._reset_state()
     compiled = learner(accelerator=Accelerator(dynamo_backend="eager"))  # inductor wants a compiler of C++
     train.fit(compiled, batches, epochs=2, evaluate=evaluate, folder=tmp_path / "compiled")
-    assert type(compiled.model).__name__ == "OptimizedModule"
+    assert type(compiled.prepared).__name__ == "OptimizedModule"
     one, other = (torch.load(tmp_path / name / "best.pt") for name in ("plain", "compiled"))
     assert one.keys() == other.keys()
     for name, tensor in one.items():
