@@ -28,7 +28,7 @@ from torchvision import datasets, transforms
 
 from lib import artefacts, batches, faces, heads, labels, mixers, models, mtcnn, parameters, predict, runs, train, training_set
 from lib.artefacts import PROJECT, resolve
-from lib.crops import CUT, Crops, make_crop, open_crops, stored_size
+from lib.crops import Crops, made_from, make_crop, open_crops, stored_size
 from lib.dataset import load_images, people
 from lib.errors import DataError
 from lib.precision import PRECISIONS, Precision, accelerator, choose, chosen
@@ -37,6 +37,7 @@ from lib.stages import notebook_of
 COLUMNS = ["measure", "ours", "peer", "limit", "ratio", "bar", "reached", "conditions"]
 DIRECTIONS = {"≥": operator.ge, "≤": operator.le}
 NAN = float("nan")
+MEMORY = ["megabytes", "own"]  # all that is resident, and what is no page of a file
 EVERY = 0.02  # seconds between two looks at a process's memory
 
 
@@ -251,13 +252,13 @@ class Decoded:
     """Stands for ``Crops.pixels`` without a cache: row i is decoded and cut from its photo whenever it is asked for."""
 
     def __init__(self, crops: Crops, images: pd.DataFrame, found: pd.DataFrame, data_dir: str | Path):
-        cuts = pd.read_parquet(crops.folder / "crops.parquet")[CUT].to_numpy()
-        self.files, self.cuts = resolve(data_dir) / images["file"].reindex(crops.keys), cuts
-        self.faces, self.size = found.reindex(crops.keys), stored_size(crops.image_size)
+        table = pd.read_parquet(crops.folder / "crops.parquet")
+        self.files, self.faces, self.boxes = made_from(table, images, found, data_dir)
+        self.size = stored_size(crops.image_size)
 
     def __getitem__(self, row: int) -> np.ndarray:
         """Return the crop (H, W, 3) RGB uint8."""
-        return make_crop(self.files.iloc[row], self.faces.iloc[row], self.cuts[row], self.size, "keep")
+        return make_crop(self.files[row], self.faces[row], self.boxes[row], self.size, "keep")
 
 
 def with_pixels(data: batches.Epochs, pixels) -> batches.Epochs:
@@ -397,14 +398,31 @@ def stage_alone(name: str, data_dir: Path, work_dir: Path) -> dict[str, float]:
     return alone(*(part.format(data=str(data_dir), work=str(work_dir), geometry=geometry) for part in STATEMENTS[name]))
 
 
-def stage_costs(images: pd.DataFrame, data_dir: str | Path, folder: Path, photos: int, stages: Sequence[str]) -> pd.DataFrame:
-    """Return stage, photos, seconds and megabytes of ``stages`` in turn on a new set of ``photos`` linked below ``folder``."""
+def stage_costs(
+    images: pd.DataFrame, data_dir: str | Path, work_dir: str | Path, folder: Path, photos: int, detected: int
+) -> pd.DataFrame:
+    """Return stage, photos, seconds and memory (as ``alone``) of every stage in turn on a new set linked below ``folder``.
+
+    Faces are looked for in ``detected`` of them; the others' are known from ``work_dir``, as when a stopped run goes on.
+    """
     linked, work = link_set(images, data_dir, folder / f"set{photos}", photos), folder / f"work{photos}"
-    return pd.DataFrame([{"stage": name, "photos": photos} | stage_alone(name, linked, work) for name in stages])
+    first, *others = STATEMENTS
+    rows = [{"stage": first, "photos": photos} | stage_alone(first, linked, work)]
+    know_faces(work, work_dir, photos - detected)
+    rows += [{"stage": name, "photos": photos} | stage_alone(name, linked, work) for name in others]
+    return pd.DataFrame(rows)
+
+
+def know_faces(work: Path, work_dir: str | Path, photos: int) -> None:
+    """Leave in ``work`` the faces of its first ``photos``, as a stopped run would: those of equal pictures in ``work_dir``."""
+    known = pd.read_parquet(resolve(work_dir) / faces.DETECTIONS).drop_duplicates("source").set_index("source")
+    sources = faces.fingerprints(load_images(work))[:photos]
+    table = known.reindex(sources).set_axis(sources.index).assign(source=sources)
+    artefacts.write_table(table, work / faces.DETECTIONS)
 
 
 def train_briefly(work_dir: str) -> None:
-    """Take three steps of the recipe, then load every photo of an epoch."""
+    """Take three steps of the recipe, load every photo of an epoch, and predict two batches."""
     params = recipe()
     images, crops = load_images(work_dir), open_crops(work_dir, *(params[name] for name in predict.GEOMETRY))
     photos = training_set.with_crops(images, crops, "train")
@@ -412,43 +430,41 @@ def train_briefly(work_dir: str) -> None:
     our_epoch(learner, data)()
     data.max_batches = 0
     loaded(data)
+    some = photos.index[: 2 * predict.BATCH_SIZE]
+    predict.predict(learner.evaluated(), crops, some, heads.columns(params["task"]), PRECISIONS["fp32_channels_last"])
 
 
 def alone(imports: str, statement: str) -> dict[str, float]:
-    """Run a statement in a Python process of its own; return its ``seconds`` without the imports, and peak ``megabytes``.
+    """Run a statement in a Python process of its own; return its ``seconds`` without the imports, and its peak memory.
 
-    Memory is what the process has resident, looked at every 20 ms, pages of mapped files too; the stages start threads, no
-    processes. CalledProcessError when the statement fails.
+    ``megabytes`` is what the process has resident, ``own`` the same without pages of files, which the system takes back when it
+    needs them (Linux counts them apart). Looked at every 20 ms; the stages start threads, no processes. CalledProcessError
+    when the statement fails.
     """
     code = f"import time\n{imports}\nstart = time.perf_counter()\n{statement}\nprint(time.perf_counter() - start)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
-        peak = 0
+        peak = np.zeros(2)
         while process.poll() is None:
-            peak = max(peak, _resident(process.pid))
+            peak = np.maximum(peak, _resident(process.pid))
             time.sleep(EVERY)
         printed = process.stdout.read()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, statement)
-    return {"seconds": float(printed.splitlines()[-1]), "megabytes": peak / 2**20}
+    return {"seconds": float(printed.splitlines()[-1]), **dict(zip(MEMORY, peak / 2**20, strict=True))}
 
 
-def _resident(pid: int) -> int:
+def _resident(pid: int) -> tuple[int, int]:
     try:
-        return psutil.Process(pid).memory_info().rss
+        memory = psutil.Process(pid).memory_info()
     except psutil.NoSuchProcess:  # it ended while it was looked at
-        return 0
+        return 0, 0
+    return memory.rss, memory.rss - getattr(memory, "shared", 0)
 
 
-def growth(costs: pd.DataFrame, photos: int) -> pd.DataFrame:
-    """Return, by stage, how many megabytes a thousand more photos take and, at that rate, what ``photos`` would.
-
-    ``costs`` is ``stage_costs`` at two or more sizes: the two largest say the rate.
-    """
-    ends = costs.sort_values("photos").groupby("stage", sort=False)[["photos", "megabytes"]]
-    last, rate = ends.nth(-1), ends.nth(-1).to_numpy() - ends.nth(-2).to_numpy()
-    table = last.set_index(costs.loc[last.index, "stage"]).assign(growth=1000 * rate[:, 1] / rate[:, 0])
-    table["at_full_size"] = table["megabytes"] + table["growth"].clip(lower=0) * (photos - table["photos"]) / 1000
-    return table
+def peaks(costs: pd.DataFrame) -> pd.DataFrame:
+    """Return each stage's memory at the larger of two sizes of ``stage_costs``, and ``growth`` of ``own`` a thousand photos."""
+    few, many = (rows.set_index("stage") for _, rows in costs.groupby("photos", sort=True))
+    return many[MEMORY].assign(growth=1000 * (many["own"] - few["own"]) / (many["photos"] - few["photos"]))
 
 
 # What a stage costs before it does anything

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError, DataError, ParameterError, pick
-from lib.faces import BOX, LANDMARKS, thread_pool
+from lib.faces import BOX, PLACES, thread_pool
 from lib.photos import read
 
 ROOM = 9 / 8  # stored size over training size: room for random crops without storing the photo
@@ -117,10 +117,11 @@ def reduction(box, size: tuple[int, int]) -> int:
     return max(r for r in (1, 2, 4) if r == 1 or r <= spare)
 
 
-# Background: a function of (photo, face row in that photo's pixels) that returns the share of person by pixel, (h, w) 0..1.
+# Background: a function of (photo, face) that returns the share of person by pixel, (h, w) 0..1. A face is PLACES in that
+# photo's pixels, an array: a table's row would take longer to pick out than the crop to make.
 
 
-def _grabcut(photo: np.ndarray, face: pd.Series) -> np.ndarray:
+def _grabcut(photo: np.ndarray, face: np.ndarray) -> np.ndarray:
     height, width = photo.shape[:2]
     scale = GRABCUT_WIDTH / width
     small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -131,13 +132,13 @@ def _grabcut(photo: np.ndarray, face: pd.Series) -> np.ndarray:
     return cv2.resize(cv2.GaussianBlur(person, (3, 3), 0), (width, height))
 
 
-def grabcut_seeds(face: pd.Series, height: int, width: int) -> np.ndarray:
-    """Return GrabCut's mask (height, width) uint8 for a face row in the same pixels.
+def grabcut_seeds(face: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return GrabCut's mask (height, width) uint8 for a face (14: ``PLACES``) in the same pixels.
 
     Sure: the hull of the landmarks, or without them the middle of the box, is person; the photo's upper corners beside
     the head are not. Probable: head with hair, and the shoulders that widen below it, are person; the rest is not.
     """
-    x0, y0, x1, y1 = face[BOX].to_numpy(float)
+    x0, y0, x1, y1 = face[:4]
     wide, tall, middle = x1 - x0, y1 - y0, int((x0 + x1) / 2)
     seeds = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
     shoulders = np.array([(x0, y1), (x1, y1), (x1 + 0.7 * wide, y1 + 0.6 * tall), (x1 + 0.7 * wide, height)])
@@ -152,10 +153,9 @@ def grabcut_seeds(face: pd.Series, height: int, width: int) -> np.ndarray:
     return seeds
 
 
-def _sure_points(face: pd.Series) -> np.ndarray:
-    points = face[LANDMARKS].to_numpy(float)
+def _sure_points(face: np.ndarray) -> np.ndarray:
+    (x0, y0, x1, y1), points = face[:4], face[4:]
     if np.isnan(points).any():
-        x0, y0, x1, y1 = face[BOX].to_numpy(float)
         across, down = (x1 - x0) / 4, (y1 - y0) / 4
         points = np.array([x0 + across, y0 + down, x1 - across, y0 + down, x1 - across, y1 - down, x0 + across, y1 - down])
     return np.int32(points.reshape(-1, 2))
@@ -185,7 +185,7 @@ def _segmenter():
     return model.eval()
 
 
-def _segment(photo: np.ndarray, face: pd.Series) -> np.ndarray:
+def _segment(photo: np.ndarray, face: np.ndarray) -> np.ndarray:
     import torch
     from torchvision.transforms.functional import normalize
 
@@ -201,10 +201,10 @@ def _segment(photo: np.ndarray, face: pd.Series) -> np.ndarray:
 BACKGROUNDS: dict[str, Callable | None] = {"keep": None, "grabcut": _grabcut, "segment": _segment}
 
 
-def remove_background(photo: np.ndarray, face: pd.Series, background: str) -> np.ndarray:
+def remove_background(photo: np.ndarray, face: np.ndarray, background: str) -> np.ndarray:
     """Return ``photo`` (h, w, 3) with all but the person in neutral grey; ``keep`` returns it as it is.
 
-    ``face`` has the box and landmarks in this photo's pixels. ``grabcut`` (Rother et al. 2004) needs no weights,
+    ``face`` (14: ``PLACES``) is in this photo's pixels. ``grabcut`` (Rother et al. 2004) needs no weights,
     ``segment`` needs torchvision's: ArtefactError says where.
     """
     person_of = pick(BACKGROUNDS, background, "background")
@@ -251,8 +251,7 @@ def build_crops(
         if background == "segment":
             _segmenter()  # fails at once, not in a thread
         building = _prepare(folder, table, stored_size(image_size))
-        files = resolve(data_dir) / images.file.reindex(table.index)
-        _fill(building, files, faces.reindex(table.index), table, background, workers)
+        _fill(building, *made_from(table, images, faces, data_dir), background, workers)
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
     return open_crops(work_dir, crop, crop_margin, background, image_size)
@@ -284,9 +283,17 @@ def _wanted(images: pd.DataFrame, faces: pd.DataFrame, crop: str, margin: float,
     scale = np.array([width, height]) / (cuts[:, 2:] - cuts[:, :2])
     boxes = (photos[:, :4] - np.tile(cuts[:, :2], 2)) * np.tile(scale, 2)
     table = pd.DataFrame(np.c_[boxes, cuts], usable.index, [*BOX, *CUT], dtype=np.float32)
-    marks = usable[[*BOX, *LANDMARKS]].round(2).to_numpy().tolist()
+    marks = usable[PLACES].round(2).to_numpy().tolist()
     table["source"] = [fingerprint(source, mark) for source, mark in zip(usable.source, marks, strict=True)]
     return table
+
+
+def made_from(
+    table: pd.DataFrame, images: pd.DataFrame, faces: pd.DataFrame, data_dir: str | Path
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return file, face (14: ``PLACES``) and box, in the photo's pixels, of each crop of a cache's ``crops.parquet``."""
+    files = resolve(data_dir) / images.file.reindex(table.index)
+    return files.to_numpy(), faces[PLACES].reindex(table.index).to_numpy(float), table[CUT].to_numpy()
 
 
 def _same(folder: Path, table: pd.DataFrame) -> bool:
@@ -312,13 +319,13 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
     return building
 
 
-def _fill(building: Path, files: pd.Series, faces: pd.DataFrame, table: pd.DataFrame, background: str, workers: int) -> None:
+def _fill(building: Path, files: np.ndarray, faces: np.ndarray, cuts: np.ndarray, background: str, workers: int) -> None:
     """Make every crop that is not done yet, marking progress chunk by chunk."""
     done = np.lib.format.open_memmap(building / "done.npy", "r+")
-    cuts, size = table[CUT].to_numpy(), np.load(building / "pixels.npy", mmap_mode="r").shape[1:3]
+    size = np.load(building / "pixels.npy", mmap_mode="r").shape[1:3]
 
     def make(row: int) -> np.ndarray:
-        return make_crop(files.iloc[row], faces.iloc[row], cuts[row], size, background)
+        return make_crop(files[row], faces[row], cuts[row], size, background)
 
     todo = np.flatnonzero(~done)
     with thread_pool(workers) as pool, tqdm(total=len(todo), desc="crops", unit="photo") as bar:
@@ -337,15 +344,14 @@ def preview(
 ) -> list[np.ndarray]:
     """Return the crops of the photos in ``images`` as the cache would hold them, without making one."""
     table = _wanted(images, faces, crop, crop_margin, image_size)
-    files, boxes, size = resolve(data_dir) / images.file, table[CUT].to_numpy(), stored_size(image_size)
-    return [make_crop(files[key], faces.loc[key], box, size, background) for key, box in zip(table.index, boxes, strict=True)]
+    size = stored_size(image_size)
+    return [make_crop(*crop, size, background) for crop in zip(*made_from(table, images, faces, data_dir), strict=True)]
 
 
-def make_crop(file: Path, face: pd.Series, box, size: tuple[int, int], background: str) -> np.ndarray:
+def make_crop(file: Path, face: np.ndarray, box, size: tuple[int, int], background: str) -> np.ndarray:
     """Return the crop ``box`` of a photo file as (height, width, 3) RGB; DataError if it cannot be read (any more)."""
     reduce = reduction(box, size)
     photo = read(file, reduce)
     if photo is None:
         raise DataError(f"{file} could be read when faces were detected and cannot now: run notebooks 01 and 02 again")
-    scaled = face[[*BOX, *LANDMARKS]].astype(float) / reduce
-    return cut(remove_background(photo, scaled, background), np.asarray(box) / reduce, size)
+    return cut(remove_background(photo, face / reduce, background), box / reduce, size)

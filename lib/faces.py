@@ -25,6 +25,7 @@ from lib.photos import read
 BOX = ["x0", "y0", "x1", "y1"]
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 LANDMARKS = [f"{point}_{axis}" for point in POINTS for axis in "xy"]
+PLACES = [*BOX, *LANDMARKS]
 RAW = [*BOX, "score", *LANDMARKS]  # what the detector says of one candidate
 
 REDUCE = 2  # photos are decoded at half size: faces fill a third of them, and JPEG gives half size cheaply
@@ -37,6 +38,7 @@ NEAR = 0.25  # how far off the photo's centre a face of low score may be, in sha
 SAME = 0.4  # overlap (IoU) from which two candidates are one face, seen at two scales
 TYPICAL = (0.25, 0.3, 0.75, 0.7)  # fallback where no photo of the set has a face, in shares of the photo
 BATCH = 32  # photos a pass: enough to spread the fixed cost, small enough for the cache
+DETECTIONS = "detections.parquet"  # in the work folder: what the policy chose, before fallbacks
 CHUNK = 256  # photos between two writes: what a killed run loses at most
 SETTINGS = fingerprint(REDUCE, LOOKS, SURE, NEAR, SAME, mtcnn.FACTOR, mtcnn.PROPOSALS)
 
@@ -93,8 +95,7 @@ def build_faces(images: pd.DataFrame, data_dir: str | Path, work_dir: str | Path
     are known again by their content, so a killed run continues and added photos cost only themselves. ``workers``
     threads (0: one a core) take a batch each.
     """
-    path = resolve(work_dir) / "detections.parquet"
-    sources = pd.Series([fingerprint(content, SETTINGS) for content in images.sha256], images.index)
+    path, sources = resolve(work_dir) / DETECTIONS, fingerprints(images)
     known = _known(path, sources)
     todo = images.index.difference(known.index, sort=False)
     for keys, rows in _detected(todo, resolve(data_dir) / images.file[todo], workers):
@@ -104,6 +105,11 @@ def build_faces(images: pd.DataFrame, data_dir: str | Path, work_dir: str | Path
     faces = fill_fallback(known.reindex(images.index), images)
     write_table(faces, resolve(work_dir) / "faces.parquet")
     return faces
+
+
+def fingerprints(images: pd.DataFrame) -> pd.Series:
+    """Return what says that a photo has been looked at: its content, and the settings of the detector."""
+    return pd.Series([fingerprint(content, SETTINGS) for content in images.sha256], images.index)
 
 
 def _detected(keys: pd.Index, files: pd.Series, workers: int) -> Iterator[tuple[pd.Index, list[tuple]]]:

@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reached for the network fails at once
 
-from lib import artefacts, crops, labels
+from lib import artefacts, crops, faces, labels
 
 PHOTOS = {**{f"mask{k}": 0 for k in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 AGES = (22, 45, 60)
@@ -52,7 +52,7 @@ def tiny_faces(images: pd.DataFrame) -> pd.DataFrame:
     """Return a faces table that has every face in the middle of a photo of 64 by 64 px."""
     box = dict(zip(crops.BOX, (16.0, 16.0, 48.0, 48.0), strict=True))
     facts = {"score": 0.99, "status": "detected"}
-    return pd.DataFrame({**box, **dict.fromkeys(crops.LANDMARKS, np.nan), **facts, "source": images.index}, index=images.index)
+    return pd.DataFrame({**box, **dict.fromkeys(faces.LANDMARKS, np.nan), **facts, "source": images.index}, index=images.index)
 
 
 @pytest.fixture

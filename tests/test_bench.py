@@ -159,11 +159,29 @@ def test_nothing_to_link_is_an_error(data, tmp_path):
         bench.link_set(dataset.index(data).iloc[:6], data, tmp_path, 70)
 
 
-def test_costs_of_a_stage_in_its_own_process(data, tmp_path):
-    costs = bench.stage_costs(dataset.index(data), data, tmp_path, 20, ["index and audit"])
-    assert costs["photos"].tolist() == [20]
-    assert costs.loc[0, "seconds"] > 0
-    assert 10 < costs.loc[0, "megabytes"] < 10_000
+def test_costs_of_every_stage_in_its_own_process(data, work, tmp_path):
+    folder, images, found, _ = work
+    costs = bench.stage_costs(images, data, folder, tmp_path, 35, 5)
+    assert costs["stage"].tolist() == list(bench.STATEMENTS)
+    assert (costs["photos"] == 35).all()
+    assert (costs["seconds"] > 0).all()
+    assert (costs["megabytes"] > costs["own"]).all()
+    assert (costs["own"] > 10).all()
+    linked = faces.load_faces(tmp_path / "work35")
+    originals = dataset.load_images(folder).reset_index().set_index("sha256")["key"]
+    known = originals[~originals.index.duplicated()].reindex(dataset.load_images(tmp_path / "work35")["sha256"])
+    np.testing.assert_allclose(linked[faces.BOX], found.loc[known, faces.BOX], atol=1e-3)
+
+
+def test_faces_that_are_known_are_not_looked_for(data, work, tmp_path, monkeypatch):
+    folder, images, *_ = work
+    linked, other = bench.link_set(images, data, tmp_path / "set", 35), tmp_path / "work"
+    table, _ = dataset.build_images(linked, other, 1)
+    bench.know_faces(other, folder, 30)
+    seen, original = [], faces.detect_files
+    monkeypatch.setattr(faces, "detect_files", lambda files: seen.extend(files) or original(files))
+    faces.build_faces(table, linked, other, 1)
+    assert [str(file.relative_to(linked)) for file in seen] == table["file"].iloc[30:].tolist()
 
 
 def test_memory_of_a_process_is_seen():
@@ -176,11 +194,11 @@ def test_a_failing_stage_is_an_error():
         bench.alone("", "raise SystemExit(3)")
 
 
-def test_growth_carries_the_last_rate_on():
-    rows = [("a", 10, 50.0), ("a", 100, 60.0), ("a", 200, 80.0), ("b", 100, 70.0), ("b", 200, 60.0)]
-    table = bench.growth(pd.DataFrame(rows, columns=["stage", "photos", "megabytes"]), 1200)
+def test_peaks_are_of_the_larger_set_and_growth_of_what_is_its_own():
+    rows = [("a", 100, 60.0, 50.0), ("b", 100, 70.0, 60.0), ("a", 200, 90.0, 70.0), ("b", 200, 80.0, 50.0)]
+    table = bench.peaks(pd.DataFrame(rows, columns=["stage", "photos", *bench.MEMORY]))
+    assert table["megabytes"].to_dict() == {"a": 90, "b": 80}
     assert table["growth"].to_dict() == pytest.approx({"a": 200, "b": -100})
-    assert table["at_full_size"].to_dict() == pytest.approx({"a": 280, "b": 60})
 
 
 def test_fixed_costs(tmp_path):

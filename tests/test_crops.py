@@ -5,7 +5,7 @@ import pytest
 
 from lib import crops
 from lib.errors import ArtefactError, DataError, ParameterError
-from lib.faces import BOX, LANDMARKS
+from lib.faces import BOX, LANDMARKS, PLACES
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
 
@@ -21,6 +21,11 @@ def face_row(x0, y0, x1, y1, source="a", status="detected"):
     points = [left, eyes, right, eyes, (left + right) / 2, (eyes + mouth) / 2, left, mouth, right, mouth]
     row = [x0, y0, x1, y1, 0.99, *points, status, source]
     return dict(zip([*BOX, "score", *LANDMARKS, "status", "source"], row, strict=True))
+
+
+def places(*box):
+    row = face_row(*box)
+    return np.array([row[name] for name in PLACES], float)
 
 
 @pytest.fixture
@@ -109,7 +114,7 @@ def test_photos_are_decoded_smaller_only_when_the_crop_does_not_need_them():
 def test_reduced_decoding_shows_the_same_place(tmp_path):
     photo = paint_disc(768, 1024, (300, 500), 120)
     cv2.imwrite(str(tmp_path / "a.jpg"), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
-    face = pd.Series(face_row(180, 380, 420, 620))
+    face = places(180, 380, 420, 620)
     box, size = np.array([120, 320, 480, 680]), (60, 60)
     assert crops.reduction(box, size) == 4
     made = crops.make_crop(tmp_path / "a.jpg", face, box, size, "keep").astype(float)
@@ -194,9 +199,9 @@ def person_photo():
 @pytest.mark.parametrize("landmarks", [True, False])
 def test_grabcut_fills_the_background_with_grey_and_keeps_the_person(landmarks):
     photo, person = person_photo()
-    face = pd.Series(face_row(60, 62, 132, 162))[[*BOX, *LANDMARKS]].astype(float)
+    face = places(60, 62, 132, 162)
     if not landmarks:
-        face[LANDMARKS] = np.nan
+        face[4:] = np.nan
     removed = crops.remove_background(photo, face, "grabcut")
     grey = (removed == crops.GREY).all(axis=2)
     assert (grey & ~person).sum() / (~person).sum() > 0.9  # the outline itself is blended
@@ -206,7 +211,7 @@ def test_grabcut_fills_the_background_with_grey_and_keeps_the_person(landmarks):
 
 def test_keep_leaves_the_photo_alone():
     photo, _ = person_photo()
-    assert crops.remove_background(photo, pd.Series(dtype=float), "keep") is photo
+    assert crops.remove_background(photo, np.empty(0), "keep") is photo
 
 
 def test_segmentation_without_weights_says_where_they_go(photos, monkeypatch, tmp_path):
@@ -229,6 +234,6 @@ def test_segmentation_keeps_the_pixels_that_the_network_calls_a_person(monkeypat
         torch.save(model.state_dict(), crops.segmentation_weights())
         crops._segmenter.cache_clear()
         photo = np.full((64, 48, 3), 200, np.uint8)
-        removed = crops.remove_background(photo, face_row(10, 10, 30, 40), "segment")
+        removed = crops.remove_background(photo, places(10, 10, 30, 40), "segment")
         np.testing.assert_array_equal(removed, np.full_like(photo, 200 if share else crops.GREY))
     crops._segmenter.cache_clear()

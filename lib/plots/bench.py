@@ -60,14 +60,19 @@ def pictures(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def memory(table: pd.DataFrame, limit: float) -> Figure:
-    """Draw peak memory (megabytes) against photos, a line a stage, and the ``limit``."""
+def memory(costs: pd.DataFrame, limit: float) -> Figure:
+    """Draw the ``limit`` and peak memory (megabytes) by photos, a line a stage of ``bench.stage_costs``, its own dotted."""
     figure, axes = plt.subplots(figsize=(9, 3.4))
-    for marker, (stage, rows) in zip("os^Dvx", table.groupby("stage", sort=False), strict=False):
+    for marker, (stage, rows) in zip("os^Dvx", costs.groupby("stage", sort=False), strict=False):
         axes.plot(rows["photos"], rows["megabytes"], marker=marker, color="0.3", label=stage)
+        axes.plot(rows["photos"], rows["own"], marker=marker, color="0.6", linestyle=":")
     axes.axhline(limit, color="0.15", linestyle="--")
     axes.set(
-        title="Does memory grow with the photos?", xlabel="photos", ylabel="peak, MB resident", xscale="log", ylim=(0, None)
+        title="Does memory grow with the photos? Dotted: without pages of mapped files",
+        xlabel="photos",
+        ylabel="peak, MB resident",
+        xscale="log",
+        ylim=(0, None),
     )
     axes.legend(fontsize=8)
     return figure
