@@ -14,16 +14,7 @@ MOST = 2**31 - 1  # mallopt takes an int
 
 def keep_freed() -> None:
     """Serve large blocks from the heap too, and leave the heap as large as it has been."""
-    if glibc := _glibc():
+    if platform.libc_ver()[0] == "glibc":
+        glibc = ctypes.CDLL(None)
         glibc.mallopt(M_MMAP_MAX, 0)
         glibc.mallopt(M_TRIM_THRESHOLD, MOST)
-
-
-def give_back() -> None:
-    """Return the pages that are free now to the system."""
-    if glibc := _glibc():
-        glibc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

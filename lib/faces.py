@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib import allocator, mtcnn
+from lib import mtcnn
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError
 from lib.photos import read
@@ -121,7 +121,6 @@ def _detected(keys: pd.Index, files: pd.Series, workers: int) -> Iterator[tuple[
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
             yield chunk, list(islice(rows, len(chunk)))
-            allocator.give_back()  # what worker threads free lies scattered, a hundred megabytes more every thousand photos
 
 
 def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
