@@ -6,6 +6,7 @@ A cache is a folder: ``pixels.npy`` (n, H, W, 3) RGB and ``crops.parquet`` (key,
 """
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -251,7 +252,7 @@ def build_crops(
         if background == "segment":
             _segmenter()  # fails at once, not in a thread
         building = _prepare(folder, table, stored_size(image_size))
-        _fill(building, *made_from(table, images, faces, data_dir), background, workers)
+        _fill(building, *made_from(table, images, faces, data_dir), background, workers or os.cpu_count())
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
     return open_crops(work_dir, crop, crop_margin, background, image_size)

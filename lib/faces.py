@@ -37,7 +37,7 @@ SURE = 0.9  # the score from which a face is taken wherever it is; usual for MTC
 NEAR = 0.25  # how far off the photo's centre a face of low score may be, in shares of the photo's width and height
 SAME = 0.4  # overlap (IoU) from which two candidates are one face, seen at two scales
 TYPICAL = (0.25, 0.3, 0.75, 0.7)  # fallback where no photo of the set has a face, in shares of the photo
-BATCH = 32  # photos a pass: enough to spread the fixed cost, small enough for the cache
+BATCH = 32  # photos a pass at most: enough to spread the fixed cost, small enough for the cache
 DETECTIONS = "detections.parquet"  # in the work folder: what the policy chose, before fallbacks
 CHUNK = 256  # photos between two writes: what a killed run loses at most
 SETTINGS = fingerprint(REDUCE, LOOKS, SURE, NEAR, SAME, mtcnn.FACTOR, mtcnn.PROPOSALS)
@@ -98,7 +98,7 @@ def build_faces(images: pd.DataFrame, data_dir: str | Path, work_dir: str | Path
     path, sources = resolve(work_dir) / DETECTIONS, fingerprints(images)
     known = _known(path, sources)
     todo = images.index.difference(known.index, sort=False)
-    for keys, rows in _detected(todo, resolve(data_dir) / images.file[todo], workers):
+    for keys, rows in _detected(todo, resolve(data_dir) / images.file[todo], workers or os.cpu_count()):
         found = pd.DataFrame(rows, keys, [*RAW, "status"]).assign(source=sources[keys])
         known = pd.concat([known, found]) if len(known) else found
         write_table(known, path)
@@ -114,7 +114,8 @@ def fingerprints(images: pd.DataFrame) -> pd.Series:
 
 def _detected(keys: pd.Index, files: pd.Series, workers: int) -> Iterator[tuple[pd.Index, list[tuple]]]:
     """Yield keys and what ``detect_files`` says of them, CHUNK photos at a time, under one progress bar."""
-    batches = np.split(files.to_numpy(), range(BATCH, len(files), BATCH))
+    rounds = -(-len(files) // (BATCH * workers))
+    batches = np.array_split(files.to_numpy(), max(1, rounds * workers))  # even ones: no worker waits long for the last
     with thread_pool(workers) as pool:
         found = chain.from_iterable(pool.map(detect_files, batches))
         rows = iter(tqdm(found, total=len(keys), desc="faces", unit="photo"))
@@ -132,15 +133,15 @@ def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
 
 
 @contextmanager
-def thread_pool(workers: int = 0) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of ``workers`` threads (0: one a core), in each of which OpenCV and torch keep to one thread a call.
+def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of ``workers`` threads, in each of which OpenCV and torch keep to one thread a call.
 
     When the block is left, what has not begun is dropped.
     """
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    pool = ThreadPoolExecutor(workers)
     try:
         yield pool
     finally:
