@@ -83,6 +83,21 @@ def make_scheduler(
     return scheduler
 
 
+class MovingAverage(ModelEmaV3):
+    """timm's average of weights and buffers, its tensors looked up once: at every step that took longer than averaging them."""
+
+    def follow(self, model: nn.Module) -> None:
+        """Look up the tensors of ``model``, once accelerate has prepared it: for several processes it moves them."""
+        pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
+        self.averaged, self.copied = ([pair for pair in pairs if pair[0].is_floating_point() is kind] for kind in (True, False))
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Move the average towards the model that it follows."""
+        torch._foreach_lerp_(*zip(*self.averaged, strict=True), weight=1 - decay)
+        for mine, theirs in self.copied:  # BatchNorm's counts of batches
+            mine.copy_(theirs)
+
+
 @dataclass
 class Learner:
     """What training changes, together: model, optimizer, scheduler and the moving average of the weights.
@@ -96,7 +111,7 @@ class Learner:
     optimizer: Optimizer
     scheduler: Scheduler
     accelerator: Accelerator
-    ema: ModelEmaV3 | None
+    ema: MovingAverage | None
     updates: int = 0
 
     @classmethod
@@ -104,8 +119,10 @@ class Learner:
         """Place everything on the device; ``ema_decay`` 0 keeps no average. The decay warms up, so short runs gain too."""
         accelerator.free_memory()  # it holds on to the model of the fold before
         model = model.to(accelerator.device)
-        ema = ModelEmaV3(model, decay=ema_decay, use_warmup=True) if ema_decay else None
+        ema = MovingAverage(model, ema_decay, use_warmup=True) if ema_decay else None  # of the model as it is, unwrapped
         prepared, optimizer = accelerator.prepare(model, optimizer)
+        if ema:
+            ema.follow(model)
         return cls(model, prepared, criterion.to(accelerator.device), optimizer, scheduler, accelerator, ema)
 
     def evaluated(self) -> nn.Module:

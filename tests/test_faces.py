@@ -87,6 +87,14 @@ def test_a_batch_gives_what_single_photos_give():
         np.testing.assert_allclose(mtcnn.detect(picture[None], 40, (0.6, 0.7, 0.7))[0], found, atol=1e-2)
 
 
+def test_patches_may_be_looked_at_in_groups_of_any_size(monkeypatch):
+    photos = np.stack([read(PORTRAIT, 2)] * 3)
+    whole = mtcnn.detect(photos, 40, (0.6, 0.7, 0.7))
+    monkeypatch.setattr(mtcnn, "GROUP", 5)
+    for mine, found in zip(mtcnn.detect(photos, 40, (0.6, 0.7, 0.7)), whole, strict=True):
+        np.testing.assert_allclose(mine, found, atol=1e-2)
+
+
 def test_a_photo_at_half_size_gives_full_size_coordinates():
     *row, status = faces.detect_files([PORTRAIT])[0]
     whole = mtcnn.detect_one_by_one([PORTRAIT]).iloc[0]
@@ -132,6 +140,15 @@ def test_only_new_and_changed_photos_are_detected_again(photos, monkeypatch):
     pd.testing.assert_frame_equal(second.iloc[:2], first)
     faces.build_faces(images.iloc[:3].assign(sha256=["a", "changed", "c"]), data, work)
     assert seen == ["blank.jpg", "small.png"]
+
+
+def test_workers_share_the_photos_evenly(photos, monkeypatch):
+    sizes, original = [], faces.detect_files
+    monkeypatch.setattr(faces, "BATCH", 2)
+    monkeypatch.setattr(faces, "detect_files", lambda files: sizes.append(len(files)) or original(files))
+    found = faces.build_faces(*photos, workers=2)
+    assert sorted(sizes) == [1, 1, 1, 2]
+    assert found["status"].tolist() == ["detected", "detected", "fallback", "unreadable", "unreadable"]
 
 
 def test_a_killed_run_continues(photos, monkeypatch):
