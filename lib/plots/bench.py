@@ -74,5 +74,5 @@ def memory(costs: pd.DataFrame, limit: float) -> Figure:
         xscale="log",
         ylim=(0, None),
     )
-    axes.legend(fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
