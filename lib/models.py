@@ -104,9 +104,8 @@ class Backbone(nn.Module):
             for statistic in ("mean", "std"):
                 value = torch.tensor(model.pretrained_cfg[statistic]).reshape(1, 3, 1, 1) * 255
                 self.register_buffer(f"{statistic}{index}", value, persistent=False)
-        self.feature_count = sum(
-            model.head_hidden_size for model in self.models
-        )  # some pool to another width than num_features
+        # Not num_features: some (mobilenetv3, vgg) widen what they have pooled.
+        self.feature_count = sum(model.head_hidden_size for model in self.models)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the concatenated pooled features."""
