@@ -15,6 +15,7 @@ from lib import augment
 from lib.mixers import Mixer, unmixed
 from lib.samplers import epoch_indices
 from lib.training_set import Source, joined_targets
+from lib.workers import even_shares
 
 
 class Photos(Dataset):
@@ -49,9 +50,7 @@ def even_batches(indices: np.ndarray, batch_size: int, processes: int = 1) -> li
     So there is no tiny last batch, and nothing is dropped.
     """
     places = list(enumerate(indices.tolist()))
-    rounds = max(1, -(-len(places) // (batch_size * processes)))
-    cuts = np.array_split(np.arange(len(places)), rounds * processes)
-    return [[places[k] for k in cut] for cut in cuts]
+    return [[places[k] for k in share] for share in even_shares(range(len(places)), batch_size, processes)]
 
 
 @dataclass

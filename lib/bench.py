@@ -408,7 +408,7 @@ def stage_costs(
     linked, work = link_set(images, data_dir, folder / f"set{photos}", photos), folder / f"work{photos}"
     first, *others = STATEMENTS
     rows = [{"stage": first, "photos": photos} | stage_alone(first, linked, work)]
-    know_faces(work, work_dir, photos - detected)
+    know_faces(work, work_dir, max(0, photos - detected))
     rows += [{"stage": name, "photos": photos} | stage_alone(name, linked, work) for name in others]
     return pd.DataFrame(rows)
 

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError, DataError, ParameterError, pick
-from lib.faces import BOX, PLACES, thread_pool
+from lib.faces import BOX, PLACES
 from lib.photos import read
+from lib.workers import thread_pool
 
 ROOM = 9 / 8  # stored size over training size: room for random crops without storing the photo
 CENTER_SHARE = 350 / 384  # the 2021 winner cut 350 px out of photos 384 px wide

@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from lib import labels
 from lib.artefacts import resolve, write_table
 from lib.errors import ArtefactError, DataError
 from lib.photos import STEMS
+from lib.workers import thread_pool
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 FOLDER = r"(?P<id>.+)_(?P<gender>[^_]+)_(?P<race>[^_]+)_(?P<age>\d+)"  # how a person's folder is named
@@ -170,19 +170,13 @@ def measure(path: str) -> dict:
 
 def _measured(files: pd.DataFrame, data_dir: Path, workers: int) -> Iterator[pd.DataFrame]:
     """Yield the measurements of ``files`` (columns FILE_COLUMNS), a frame every CHUNK photos."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the pool has a thread for every core already
-    pool = ThreadPoolExecutor(workers)  # a process forked from a notebook's kernel could wait forever for a lock
-    rows = pool.map(measure, [str(data_dir / file) for file in files.file])
-    rows = iter(tqdm(rows, total=len(files), desc="audit", unit="photo"))
-    try:
+    with thread_pool(workers) as pool:
+        rows = pool.map(measure, [str(data_dir / file) for file in files.file])
+        rows = iter(tqdm(rows, total=len(files), desc="audit", unit="photo"))
         for start in range(0, len(files), CHUNK):
             chunk = files.iloc[start : start + CHUNK]
             table = pd.DataFrame(list(islice(rows, CHUNK)), index=chunk.index, columns=["status", *PHOTO_COLUMNS])
             yield pd.concat([chunk, table.astype({"width": "Int64", "height": "Int64", "dhash": "UInt64"})], axis=1)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(before)
 
 
 def audit(images: pd.DataFrame, data_dir: str | Path, cache: Path | None = None, workers: int = 0) -> pd.DataFrame:

@@ -6,21 +6,18 @@ photos pass through the same code and thresholds.
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from lib import mtcnn
 from lib.artefacts import fingerprint, resolve, write_table
 from lib.errors import ArtefactError
 from lib.photos import read
+from lib.workers import even_shares, thread_pool
 
 BOX = ["x0", "y0", "x1", "y1"]
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
@@ -114,8 +111,7 @@ def fingerprints(images: pd.DataFrame) -> pd.Series:
 
 def _detected(keys: pd.Index, files: pd.Series, workers: int) -> Iterator[tuple[pd.Index, list[tuple]]]:
     """Yield keys and what ``detect_files`` says of them, CHUNK photos at a time, under one progress bar."""
-    rounds = -(-len(files) // (BATCH * workers))
-    batches = np.array_split(files.to_numpy(), max(1, rounds * workers))  # even ones: no worker waits long for the last
+    batches = even_shares(files.to_numpy(), BATCH, workers)  # no worker waits long for the last
     with thread_pool(workers) as pool:
         found = chain.from_iterable(pool.map(detect_files, batches))
         rows = iter(tqdm(found, total=len(keys), desc="faces", unit="photo"))
@@ -130,24 +126,6 @@ def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
         return pd.DataFrame()
     known = pd.read_parquet(path)
     return known[known.source == sources.reindex(known.index)]
-
-
-@contextmanager
-def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of ``workers`` threads, in each of which OpenCV and torch keep to one thread a call.
-
-    When the block is left, what has not begun is dropped.
-    """
-    before = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(before[0])
-        torch.set_num_threads(before[1])
 
 
 def detect_files(files: list[Path]) -> list[tuple]:

@@ -19,7 +19,7 @@ from torchvision.ops import batched_nms
 
 FACTOR = 0.709  # between two levels of the pyramid: the area halves
 PROPOSALS = 24  # a photo, best first, that reach the second stage
-GROUP = 32  # patches a pass of the later stages: their activations stay in the processor's cache
+GROUP = 32  # patches a pass of the later stages: their memory is the same however many faces there are
 
 
 @lru_cache(maxsize=1)
