@@ -25,7 +25,7 @@ demo: env  ## demo data, every stage, submissions/demo.csv, and a table of score
 
 recipes: env  ## every recipe, tiny, and a table
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
-	$(RUN) -m lib.recipes
+	$(RUN) -m lib.runner.recipes
 
 study: env  ## one ingredient at a time on the demo data, and a page (half an hour)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop

@@ -8,7 +8,9 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reached for the network fails at once
 
-from lib import artefacts, crops, faces, labels
+from lib import artefacts
+from lib.face import crops, faces
+from lib.task import labels
 
 PHOTOS = {**{f"mask{k}": 0 for k in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 AGES = (22, 45, 60)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib import batches, crops, mixers, precision, train, training_set
-from lib.dataset import load_images
+from lib.data.dataset import load_images
+from lib.face import crops
+from lib.learn import batches, mixers, precision, train, training_set
 
 
 class Colours(nn.Module):

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from lib import ages
-from lib.labels import YEARS
+from lib.task import ages
+from lib.task.labels import YEARS
 
 SIZES = {"years": 43, "ordinal": 42, "regression": 2}
 GROUPS = {"years": ages.years_groups, "ordinal": ages.ordinal_groups, "regression": ages.regression_groups}

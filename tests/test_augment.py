@@ -2,8 +2,8 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from lib import augment
 from lib.errors import ParameterError
+from lib.learn import augment
 
 SIZE = (64, 48)  # height, width
 BOX = (14.0, 20.0, 38.0, 50.0)

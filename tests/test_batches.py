@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib import batches, crops, mixers, precision, samplers, training_set
-from lib.dataset import load_images
+from lib.data.dataset import load_images
+from lib.face import crops
+from lib.learn import batches, mixers, precision, samplers, training_set
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
 

@@ -12,8 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import artefacts, bench, crops, dataset, faces, heads, training_set
+from lib import artefacts
+from lib.bench import bench
+from lib.data import dataset
 from lib.errors import DataError
+from lib.face import crops, faces
+from lib.learn import heads, training_set
 from lib.plots import bench as figures
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # a real face

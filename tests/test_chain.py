@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib import run, runs, submission
 from lib.artefacts import file_hash
+from lib.runner import run
+from lib.score import runs, submission
 
 SMALL = {
     "people": 20,

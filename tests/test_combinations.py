@@ -1,10 +1,10 @@
 import pytest
 
-from lib import combinations
 from lib.artefacts import PROJECT
 from lib.errors import ParameterError
-from lib.parameters import declared
-from lib.stages import notebook_of, plan, read_layer
+from lib.learn import combinations
+from lib.runner.parameters import declared
+from lib.runner.stages import notebook_of, plan, read_layer
 
 DEFAULTS = {name: parameter.default for name, parameter in declared(notebook_of("train")).items()}
 RECIPES = sorted((PROJECT / "params" / "recipes").glob("*.yaml"))

@@ -3,9 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import crops
 from lib.errors import ArtefactError, DataError, ParameterError
-from lib.faces import BOX, LANDMARKS, PLACES
+from lib.face import crops
+from lib.face.faces import BOX, LANDMARKS, PLACES
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
 

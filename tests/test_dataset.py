@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import dataset, labels
+from lib.data import dataset
 from lib.errors import ArtefactError, DataError
+from lib.task import labels
 
 PEOPLE = [("000001", "female", 29), ("000002", "male", 60), ("000003-1", "male", 30), ("000003-2", "female", 18)]
 ROWS = [(id, gender, "Asian", age, f"{id}_{gender}_Asian_{age}") for id, gender, age in PEOPLE]

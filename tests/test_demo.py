@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import artefacts, demo, labels, portrait
+from lib import artefacts
+from lib.demo import demo, portrait
 from lib.errors import ArtefactError, DataError, ParameterError
+from lib.task import labels
 
 SMALL = {"people": 12, "eval_people": 6, "seed": 3}
 

@@ -6,10 +6,10 @@ from scipy.stats import gmean, mode
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from lib import ensemble, metrics
 from lib.errors import DataError, ParameterError
-from lib.labels import ATTRIBUTE_PROBABILITIES, PROBABILITIES, encode, marginals
 from lib.plots import ensemble as plots
+from lib.score import ensemble, metrics
+from lib.task.labels import ATTRIBUTE_PROBABILITIES, PROBABILITIES, encode, marginals
 
 P = list(PROBABILITIES)
 PEOPLE, PHOTOS = 40, 5

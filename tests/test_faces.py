@@ -8,9 +8,9 @@ import pytest
 import torch
 from facenet_pytorch import MTCNN
 
-from lib import faces, mtcnn
+from lib.data.photos import read
 from lib.errors import ArtefactError
-from lib.photos import read
+from lib.face import faces, mtcnn
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # a real face, 512 x 600 px
 

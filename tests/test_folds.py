@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import folds, labels
+from lib.data import folds
 from lib.errors import DataError, ParameterError
+from lib.task import labels
 
 
 @pytest.fixture

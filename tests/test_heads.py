@@ -4,8 +4,9 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from lib import heads, targets
 from lib.errors import ParameterError
+from lib.learn import heads
+from lib.task import targets
 
 PLAIN = {"loss": {"ce": 1.0}, "focal_gamma": 2.0, "label_smoothing": 0.0, "neighbour_smoothing": 0.0, "class_weights": "none"}
 EVERY = [("joint", "groups"), *((head, age_head) for head in ("three", "eight") for age_head in heads.AGE_HEADS)]

@@ -5,8 +5,8 @@ from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from lib import losses
 from lib.errors import ParameterError
+from lib.learn import losses
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, classification_report, f1_score
 
-from lib import metrics
 from lib.errors import DataError
-from lib.labels import ATTRIBUTE_PROBABILITIES, PROBABILITIES, decode
+from lib.score import metrics
+from lib.task.labels import ATTRIBUTE_PROBABILITIES, PROBABILITIES, decode
 
 
 @pytest.fixture

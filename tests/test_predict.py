@@ -4,9 +4,12 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, log_loss
 
-from lib import artefacts, crops, heads, models, precision, predict, runs
-from lib.dataset import load_images
+from lib import artefacts
+from lib.data.dataset import load_images
 from lib.errors import DataError, ParameterError
+from lib.face import crops
+from lib.learn import heads, models, precision
+from lib.score import predict, runs
 
 FP32 = precision.PRECISIONS["fp32"]
 COLUMNS = heads.columns("all")

@@ -4,9 +4,9 @@ import pytest
 from conftest import run_cells, tiny_images, write_tiny_work
 
 from lib import artefacts
-from lib.parameters import declared
-from lib.stages import plan, read_layer
-from lib.submission import check
+from lib.runner.parameters import declared
+from lib.runner.stages import plan, read_layer
+from lib.score.submission import check
 
 RECIPES = sorted((artefacts.PROJECT / "params/recipes").glob("*.yaml"))
 SIZE = [80, 80]

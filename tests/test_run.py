@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lib import run, stages
 from lib.errors import ArtefactError, ParameterError
-from lib.parameters import convert, declared, parse_yaml
+from lib.runner import run, stages
+from lib.runner.parameters import convert, declared, parse_yaml
 
 PARAMETERS = {
     "00_demo_data": ["people = 5  # people painted"],
@@ -285,7 +285,7 @@ def test_list_shows_every_parameter_with_its_meaning(folder, capsys):
 
 def test_checking_imports_nothing_heavy():
     heavy = ["torch", "papermill", "pandas", "numpy", "nbformat", "nbconvert"]
-    code = f"import sys, lib.run; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, lib.runner.run; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=run.PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -318,7 +318,7 @@ def test_chain_leaves_notebooks_and_html_then_stops_at_a_failure(folder, capfd):
     streams = [out["text"] for cell in json.loads((work / names[1]).read_text())["cells"] for out in cell["outputs"]]
     assert ["".join(text).strip() for text in streams] == ["step 49", "42"]
 
-    write_notebook(folder / "02_face_crop.ipynb", f"work_dir = '{work}'  # tables", "import lib.labels, os", "os.getcwd()")
+    write_notebook(folder / "02_face_crop.ipynb", f"work_dir = '{work}'  # tables", "import lib.task.labels, os", "os.getcwd()")
     assert run.main(["--stages", "crop"]) == 0
     assert sorted(path.name for path in work.iterdir()) == [*names[:2], "02_face_crop.html", "02_face_crop.ipynb"]
     assert repr(str(run.PROJECT)) in (work / "02_face_crop.ipynb").read_text()
@@ -335,7 +335,7 @@ def test_interrupt_stops_the_kernel_and_says_how_to_go_on(folder):
     started = folder / "kernel.pid"
     wait = f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
     write_notebook(folder / "01_eda.ipynb", f"work_dir = '{folder}/work'  # tables", wait)
-    code = f"import pathlib, sys; from lib import run, stages; stages.NOTEBOOKS = pathlib.Path({str(folder)!r}); "
+    code = f"import pathlib, sys; from lib.runner import run, stages; stages.NOTEBOOKS = pathlib.Path({str(folder)!r}); "
     command = [sys.executable, "-c", code + "sys.exit(run.main(['--stages', 'eda']))"]
     process = subprocess.Popen(command, cwd=run.PROJECT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (started.is_file() and started.read_text()) and process.poll() is None:

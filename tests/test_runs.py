@@ -4,8 +4,10 @@ import pytest
 import yaml
 from sklearn.metrics import f1_score
 
-from lib import artefacts, labels, predict, runs
+from lib import artefacts
 from lib.errors import ArtefactError
+from lib.score import predict, runs
+from lib.task import labels
 
 PARAMS = {"experiment": "first", "seed": 0, "epochs": 3, "folds": [], "workers": 0, "pseudo_labels": "", "init_from": ""}
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lib import labels as codes
-from lib import samplers
 from lib.errors import ParameterError
+from lib.learn import samplers
+from lib.task import labels as codes
 
 COUNTS = {0: 50, 1: 40, 2: 5, 3: 60, 4: 70, 5: 8, 6: 10, 9: 12, 11: 2, 13: 8, 16: 14}  # some of the 18 are absent
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import submission
 from lib.errors import ArtefactError, DataError, ParameterError
+from lib.score import submission
 
 IDS = [f"{k:x}.jpg" for k in np.random.default_rng(0).permutation(40)]
 GOOD = pd.DataFrame({"ImageID": IDS, "ans": np.arange(40) % 18})

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib import labels, targets
 from lib.errors import ParameterError
+from lib.task import labels, targets
 
 
 def test_joint_is_one_at_the_recorded_place():

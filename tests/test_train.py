@@ -15,8 +15,9 @@ from several_processes import train_two_epochs
 from torch import nn
 from torch.nn import functional as F
 
-from lib import artefacts, precision, train
+from lib import artefacts
 from lib.errors import ParameterError
+from lib.learn import precision, train
 
 SCHEDULE = {"warmup_epochs": 0, "min_learning_rate": 0.0, "decay_epochs": 2.0, "decay_rate": 0.1}
 

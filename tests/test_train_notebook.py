@@ -7,8 +7,9 @@ import torch
 import yaml
 from conftest import run_cells
 
-from lib import models, runs, train
 from lib.errors import ArtefactError, ParameterError
+from lib.learn import models, train
+from lib.score import runs
 
 torch.set_num_threads(1)
 QUICK = {

@@ -6,9 +6,12 @@ import pytest
 import torch
 from conftest import tiny_images, write_tiny_work
 
-from lib import artefacts, crops, labels, targets, training_set
-from lib.dataset import ATTRIBUTE_COLUMNS, load_images
+from lib import artefacts
+from lib.data.dataset import ATTRIBUTE_COLUMNS, load_images
 from lib.errors import ArtefactError, DataError, ParameterError
+from lib.face import crops
+from lib.learn import training_set
+from lib.task import labels, targets
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
 

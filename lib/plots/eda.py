@@ -13,11 +13,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from lib import labels
 from lib.artefacts import resolve
-from lib.photos import read
+from lib.data.photos import read
 from lib.plots.grid import grid
 from lib.plots.style import PALETTE
+from lib.task import labels
 
 
 def named(images: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from lib import ensemble, metrics
+from lib.score import ensemble, metrics
 
 GREYS = "Greys"  # dark is much, on screen and on paper
 

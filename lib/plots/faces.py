@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.artefacts import resolve
-from lib.faces import BOX, LANDMARKS, NEAR, SURE
-from lib.labels import MASKS
-from lib.photos import read
+from lib.data.photos import read
+from lib.face.faces import BOX, LANDMARKS, NEAR, SURE
 from lib.plots.grid import grid
+from lib.task.labels import MASKS
 
 MARKS = {"detected": "o", "low": "s", "fallback": "X"}  # a status is told by its mark as well as by its colour
 

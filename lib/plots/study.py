@@ -5,8 +5,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from lib.labels import ATTRIBUTES
-from lib.study import summary
+from lib.score.study import summary
+from lib.task.labels import ATTRIBUTES
 
 
 def differences(scores: pd.DataFrame, baseline: str) -> Axes:

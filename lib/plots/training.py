@@ -8,9 +8,10 @@ from IPython.display import DisplayHandle
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lib import labels, metrics
 from lib.plots.grid import grid
-from lib.runs import Run
+from lib.score import metrics
+from lib.score.runs import Run
+from lib.task import labels
 
 
 def fold_shares(report: pd.DataFrame) -> Figure:

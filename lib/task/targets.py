@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.labels import GENDERS, MASKS, YEARS, age_group
+from lib.task.labels import GENDERS, MASKS, YEARS, age_group
 
 SHAPE = (len(MASKS), len(GENDERS), len(YEARS))
 

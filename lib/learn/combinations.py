@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from timm.optim import list_optimizers
 
-from lib.augment import PIPELINES
-from lib.crops import BACKGROUNDS, CROPS
+from lib.data.folds import SPLITS
 from lib.errors import ParameterError, pick
-from lib.folds import SPLITS
-from lib.heads import AGE_HEADS, CLASS_WEIGHTS, HEADS, TASKS
-from lib.labels import YEARS
-from lib.losses import LOSSES
-from lib.mixers import MIXERS
-from lib.models import FREEZES
-from lib.precision import CHOICES as PRECISION_CHOICES
-from lib.samplers import SAMPLERS
-from lib.train import SCHEDULES
+from lib.face.crops import BACKGROUNDS, CROPS
+from lib.learn.augment import PIPELINES
+from lib.learn.heads import AGE_HEADS, CLASS_WEIGHTS, HEADS, TASKS
+from lib.learn.losses import LOSSES
+from lib.learn.mixers import MIXERS
+from lib.learn.models import FREEZES
+from lib.learn.precision import CHOICES as PRECISION_CHOICES
+from lib.learn.samplers import SAMPLERS
+from lib.learn.train import SCHEDULES
+from lib.task.labels import YEARS
 
 CHOICES = {
     "crop": CROPS,

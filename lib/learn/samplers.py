@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from lib import labels as codes
 from lib.errors import pick
+from lib.task import labels as codes
 
 
 def epoch_indices(name: str, labels, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lib import PROJECT
 from lib.errors import ParameterError, nearest, pick
-from lib.parameters import Parameter, convert, declared, read_yaml
+from lib.runner.parameters import Parameter, convert, declared, read_yaml
 
 NOTEBOOKS = PROJECT / "notebooks"
 

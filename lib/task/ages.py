@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.labels import YEARS, YOUNG_UNTIL, check_old_from
-from lib.targets import year_groups
+from lib.task.labels import YEARS, YOUNG_UNTIL, check_old_from
+from lib.task.targets import year_groups
 
 CENTRE, SPREAD = 39.0, 12.0  # years; regression learns ages from here in these units, so that its outputs start near 0 and 1
 NEIGHBOUR_YEARS = 2.0  # standard deviation, in years, of the soft neighbours a recorded year is given

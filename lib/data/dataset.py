@@ -18,10 +18,10 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from lib import labels
+from lib.task import labels
 from lib.artefacts import resolve, write_table
 from lib.errors import ArtefactError, DataError
-from lib.photos import STEMS
+from lib.data.photos import STEMS
 from lib.workers import thread_pool
 
 SUFFIXES = (".jpg", ".jpeg", ".png")

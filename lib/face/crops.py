@@ -19,9 +19,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib.artefacts import fingerprint, resolve, write_table
+from lib.data.photos import read
 from lib.errors import ArtefactError, DataError, ParameterError, pick
-from lib.faces import BOX, PLACES
-from lib.photos import read
+from lib.face.faces import BOX, PLACES
 from lib.workers import thread_pool
 
 ROOM = 9 / 8  # stored size over training size: room for random crops without storing the photo

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib import mtcnn
 from lib.artefacts import fingerprint, resolve, write_table
+from lib.data.photos import read
 from lib.errors import ArtefactError
-from lib.photos import read
+from lib.face import mtcnn
 from lib.workers import even_shares, thread_pool
 
 BOX = ["x0", "y0", "x1", "y1"]

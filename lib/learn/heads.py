@@ -11,11 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lib import ages
 from lib.errors import pick
-from lib.labels import ATTRIBUTE_PROBABILITIES, ATTRIBUTES, PROBABILITIES, YEARS
-from lib.losses import class_weights, combine, smooth_neighbours
-from lib.targets import grouped
+from lib.learn.losses import class_weights, combine, smooth_neighbours
+from lib.task import ages
+from lib.task.labels import ATTRIBUTE_PROBABILITIES, ATTRIBUTES, PROBABILITIES, YEARS
+from lib.task.targets import grouped
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,6 +1,7 @@
 """All recipes in a batch, each with ``params/tiny.yaml`` on top: does every method still end in a valid submission?
 
-``python -m lib.recipes`` runs ``params/recipes/*.yaml`` one after the other and ends with a table; exit code 1 if one failed.
+``python -m lib.runner.recipes`` runs ``params/recipes/*.yaml`` one after the other and ends with a
+table; exit code 1 if one failed.
 A recipe's terminal output goes to ``runs/tiny/<recipe>.log``.
 """
 

@@ -9,11 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib import artefacts, targets
-from lib.crops import Crops, open_crops
-from lib.dataset import ATTRIBUTE_COLUMNS, load_images
+from lib import artefacts
+from lib.data.dataset import ATTRIBUTE_COLUMNS, load_images
 from lib.errors import ArtefactError, DataError, ParameterError
-from lib.labels import AGE_GROUPS, ATTRIBUTES, OLD_FROM, PROBABILITIES, SHAPE, by_attribute, marginals
+from lib.face.crops import Crops, open_crops
+from lib.task import targets
+from lib.task.labels import AGE_GROUPS, ATTRIBUTES, OLD_FROM, PROBABILITIES, SHAPE, by_attribute, marginals
 
 
 def with_crops(images: pd.DataFrame, crops: Crops, split: str) -> pd.DataFrame:

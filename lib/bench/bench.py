@@ -26,13 +26,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import datasets, transforms
 
-from lib import artefacts, batches, faces, heads, labels, mixers, models, mtcnn, parameters, predict, runs, train, training_set
+from lib import artefacts
 from lib.artefacts import PROJECT, resolve
-from lib.crops import Crops, made_from, make_crop, open_crops, stored_size
-from lib.dataset import load_images, people
+from lib.data.dataset import load_images, people
 from lib.errors import DataError
-from lib.precision import PRECISIONS, Precision, accelerator, choose, chosen
-from lib.stages import notebook_of
+from lib.face import faces, mtcnn
+from lib.face.crops import Crops, made_from, make_crop, open_crops, stored_size
+from lib.learn import batches, heads, mixers, models, train, training_set
+from lib.learn.precision import PRECISIONS, Precision, accelerator, choose, chosen
+from lib.runner import parameters
+from lib.runner.stages import notebook_of
+from lib.score import predict, runs
+from lib.task import labels
 
 COLUMNS = ["measure", "ours", "peer", "limit", "ratio", "bar", "reached", "conditions"]
 DIRECTIONS = {"≥": operator.ge, "≤": operator.le}
@@ -382,13 +387,16 @@ def _link(link: Path, file: Path) -> None:
 
 
 STATEMENTS = {  # by stage: its imports, and the call that does its work
-    "index and audit": ("from lib import dataset", "dataset.build_images({data!r}, {work!r})"),
-    "faces": ("from lib import dataset, faces", "faces.build_faces(dataset.load_images({work!r}), {data!r}, {work!r})"),
+    "index and audit": ("from lib.data import dataset", "dataset.build_images({data!r}, {work!r})"),
+    "faces": (
+        "from lib.data import dataset; from lib.face import faces",
+        "faces.build_faces(dataset.load_images({work!r}), {data!r}, {work!r})",
+    ),
     "crops": (
-        "from lib import crops, dataset, faces",
+        "from lib.data import dataset; from lib.face import crops, faces",
         "crops.build_crops(dataset.load_images({work!r}), faces.load_faces({work!r}), {data!r}, {work!r}, {geometry})",
     ),
-    "train": ("from lib import bench", "bench.train_briefly({work!r})"),
+    "train": ("from lib.bench import bench", "bench.train_briefly({work!r})"),
 }
 
 

@@ -26,9 +26,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib import artefacts, labels, portrait
+from lib import artefacts
+from lib.data.photos import STEMS
+from lib.demo import portrait
 from lib.errors import ArtefactError, DataError, ParameterError
-from lib.photos import STEMS
+from lib.task import labels
 
 SUFFIXES = {".jpg": 0.76, ".jpeg": 0.16, ".png": 0.08}  # mixed inside a folder, as in the real data
 WRONG_PLACES = {"nose": 0.5, "chin": 0.35, "eyes": 0.15}  # how a mask is worn incorrectly
@@ -288,7 +290,7 @@ def read_private(data_dir: str | Path, name: str) -> pd.DataFrame:
 
 def leaderboard(submission_csv: str | Path, data_dir: str | Path) -> pd.DataFrame:
     """Score a submission by the hidden answers: macro_f1 and accuracy for all photos, the public and the private half."""
-    from lib.metrics import macro_f1  # not at the top: each painting process would load scikit-learn
+    from lib.score.metrics import macro_f1  # not at the top: each painting process would load scikit-learn
 
     truth = read_private(data_dir, "answers.csv").merge(read_private(data_dir, "eval_people.csv"), on="ImageID", validate="1:1")
     given = pd.read_csv(artefacts.resolve(submission_csv))
@@ -332,7 +334,3 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         print("macro F1 on synthetic people: it says that the workflow runs, nothing about real faces")
         print(closing_table(chosen.run, chosen.submission, chosen.data).round(4).to_string())
-
-
-if __name__ == "__main__":
-    main()

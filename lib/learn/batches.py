@@ -11,10 +11,10 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lib import augment
-from lib.mixers import Mixer, unmixed
-from lib.samplers import epoch_indices
-from lib.training_set import Source, joined_targets
+from lib.learn import augment
+from lib.learn.mixers import Mixer, unmixed
+from lib.learn.samplers import epoch_indices
+from lib.learn.training_set import Source, joined_targets
 from lib.workers import even_shares
 
 

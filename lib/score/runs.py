@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from lib import artefacts, metrics
+from lib import artefacts
 from lib.errors import ArtefactError, nearest
+from lib.score import metrics
 
 NOT_PART_OF_A_RUN = ("folds", "workers", "compiled")  # say how a run is worked through, not what comes out
 

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from lib.errors import DataError
-from lib.labels import ATTRIBUTE_PROBABILITIES, ATTRIBUTES, CLASSES, PROBABILITIES, by_attribute
+from lib.task.labels import ATTRIBUTE_PROBABILITIES, ATTRIBUTES, CLASSES, PROBABILITIES, by_attribute
 
 TASK_COLUMNS = {"label": PROBABILITIES, **ATTRIBUTE_PROBABILITIES}  # what a table predicts, and its probability columns
 CLASS_NAMES = {"label": CLASSES, **ATTRIBUTES}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lib import ensemble, metrics, predict, runs
+from lib.score import ensemble, metrics, predict, runs
 
 Tables = dict[tuple[str, int], pd.DataFrame]  # out-of-fold tables by (variant, seed)
 

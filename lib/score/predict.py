@@ -12,13 +12,15 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lib import artefacts, metrics, models
-from lib.crops import Crops, open_crops
+from lib import artefacts
 from lib.errors import pick
-from lib.heads import columns as columns_of
-from lib.models import FaceModel
-from lib.precision import Precision, chosen
-from lib.runs import Run
+from lib.face.crops import Crops, open_crops
+from lib.learn import models
+from lib.learn.heads import columns as columns_of
+from lib.learn.models import FaceModel
+from lib.learn.precision import Precision, chosen
+from lib.score import metrics
+from lib.score.runs import Run
 
 GEOMETRY = ("crop", "crop_margin", "background", "image_size")  # the parameters that say which crops a run saw
 BATCH_SIZE = 64  # photos a forward pass: no gradients, so more fit than in training

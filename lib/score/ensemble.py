@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lib.errors import DataError, ParameterError, pick
-from lib.labels import ATTRIBUTES, PROBABILITIES
-from lib.metrics import TASK_COLUMNS, predicted, probabilities, task, truth
+from lib.score.metrics import TASK_COLUMNS, predicted, probabilities, task, truth
+from lib.task.labels import ATTRIBUTES, PROBABILITIES
 
 Tables = Mapping[str, pd.DataFrame]
 

@@ -4,7 +4,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from lib.errors import DataError, ParameterError, pick
-from lib.labels import AGE_GROUPS, CLASSES, GENDERS
+from lib.task.labels import AGE_GROUPS, CLASSES, GENDERS
 
 ALWAYS_TRAINED = -1  # the fold of people whom no fold validates
 

@@ -1,0 +1,1 @@
+"""How fast each stage is compared with what people use and with the limit of the machine."""

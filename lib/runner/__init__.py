@@ -1,0 +1,1 @@
+"""Notebooks as a program: their parameters, the stages, and the command that runs them headless."""

@@ -1,0 +1,1 @@
+"""Everything after training: runs, predictions, metrics, ensembles, submissions, the ledger."""
