@@ -1,8 +1,9 @@
 """Memory that is freed stays in the process, ready for the next tensor.
 
-glibc gives every large block back to the system when it is freed and fetches it anew, page by page and zeroed, for the next
-tensor of that size: a training step, which allocates what the step before freed, spent up to two fifths of its time so.
-Other allocators (macOS, Windows, musl) are left as they are.
+glibc returns every large block to the system when it is freed, and for the next tensor of that
+size gets it back page by page, filled with zeros. A training step allocates what the step before
+has freed and spent up to two fifths of its time on that. Other allocators (macOS, Windows, musl)
+stay as they are.
 """
 
 import ctypes
@@ -13,7 +14,7 @@ MOST = 2**31 - 1  # mallopt takes an int
 
 
 def keep_freed() -> None:
-    """Serve large blocks from the heap too, and leave the heap as large as it has been."""
+    """Serve large blocks from the heap too, and never make the heap smaller again."""
     if platform.libc_ver()[0] == "glibc":
         glibc = ctypes.CDLL(None)
         glibc.mallopt(M_MMAP_MAX, 0)

@@ -1,7 +1,7 @@
 """Files that stages leave for one another: found by fingerprint, written whole or not at all.
 
-Relative paths mean "from the project's folder", so a notebook opened in JupyterLab and the same notebook run from
-the command line read and write the same files.
+Relative paths mean "from the project's folder", so a notebook opened in JupyterLab and the same
+notebook run from the command line read and write the same files.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def resolve(path: str | Path) -> Path:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; rename it to ``path`` when the block ends well, else remove it."""
+    """Yield a temporary name; rename it to ``path`` when the block ends well, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,7 +37,9 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as parquet or CSV (by the path's suffix), atomically."""
     with atomic(path) as temporary:
-        frame.to_parquet(temporary) if path.suffix == ".parquet" else frame.to_csv(temporary, index=False)
+        frame.to_parquet(temporary) if path.suffix == ".parquet" else frame.to_csv(
+            temporary, index=False
+        )
 
 
 def write_json(value, path: Path) -> None:
@@ -58,7 +60,7 @@ def file_hash(path: Path) -> str:
 
 
 def git_commit() -> str:
-    """Return the project's short commit, ``+`` behind it when code or parameters differ from it; nothing outside a checkout."""
+    """Return the short commit, with ``+`` when code or parameters differ; "" outside a checkout."""
     commit = _git("rev-parse", "--short=10", "HEAD")
     changed = commit and _git("status", "--porcelain", "--", "lib", "notebooks", "params")
     return f"{commit}+" if changed else commit
@@ -66,6 +68,8 @@ def git_commit() -> str:
 
 def _git(*arguments: str) -> str:
     try:
-        return subprocess.run(["git", "-C", PROJECT, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", PROJECT, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -1,4 +1,4 @@
-"""What can be wrong with what a user gives: each message names the value, what is accepted, and the mend."""
+"""What can be wrong with what a user gives: a message names value, what is accepted, and fix."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class FacefoldError(Exception):
-    """Base of every error that the user, not the program, can mend."""
+    """Base of every error that the user, not the program, can fix."""
 
 
 class ParameterError(FacefoldError, ValueError):
@@ -16,7 +16,7 @@ class ParameterError(FacefoldError, ValueError):
 
 
 class DataError(FacefoldError, ValueError):
-    """Photos, tables or labels are not as the competition's layout says."""
+    """Photos, tables or labels are not as their layout says."""
 
 
 class ArtefactError(FacefoldError, RuntimeError):
@@ -24,14 +24,21 @@ class ArtefactError(FacefoldError, RuntimeError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest of ``names``, or nothing when none is close."""
+    """Return `` (did you mean 'x'?)`` for the closest of ``names``, or "" when none is close."""
     close = get_close_matches(str(name), [str(n) for n in names], n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:
-    """Return ``table[name]``; a wrong name is a ParameterError that lists the choices of ``what``."""
+    """Return ``table[name]``; a wrong name is a ParameterError that lists the choices."""
     if name not in table:
         choices = ", ".join(table)
         raise ParameterError(f"{what}={name!r} is not one of: {choices}{nearest(name, table)}")
     return table[name]
+
+
+def some(values: Iterable, what: str) -> str:
+    """Return how many different values there are, and the first five: ``2 keys (a, b)``."""
+    shown = list(dict.fromkeys(values))
+    more = ", …" if len(shown) > 5 else ""
+    return f"{len(shown)} {what} ({', '.join(map(str, shown[:5]))}{more})"

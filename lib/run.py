@@ -1,8 +1,8 @@
-"""``python -m lib.run params/a.yaml [params/b.yaml ...]``: run the notebooks headless, in a chain."""
+"""``python -m lib.run params/a.yaml [params/b.yaml ...]`` runs the notebooks headless."""
 
 import sys
 
-from lib.runner.run import main
+from lib.runner.chain import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""``python -m lib.submission check FILE --sample INFO``: check a submission before it is uploaded."""
+"""``python -m lib.submission check FILE --sample INFO``: check a submission before upload."""
 
 import sys
 

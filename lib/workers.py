@@ -1,28 +1,34 @@
-"""Work shared among threads or processes: in even shares, and with one thread each where there is a worker for every core."""
+"""Work shared among threads in even shares, and artefacts that one process at a time makes."""
 
+import os
+import platform
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
+
+PATIENCE = 5  # seconds that a process waits for another one before it says so
 
 
 def even_shares(items: Sequence, most: int, workers: int) -> list[np.ndarray]:
-    """Cut ``items`` into runs of at most ``most``, as many for each worker, whose lengths differ by one at most."""
+    """Cut ``items`` into parts of at most ``most`` and nearly equal length, as many per worker."""
     rounds = max(1, -(-len(items) // (most * workers)))
     return np.array_split(items, rounds * workers)
 
 
 @contextmanager
 def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of ``workers`` threads, in each of which OpenCV and torch keep to one thread a call.
+    """Yield a pool of ``workers`` threads, in each of which OpenCV and torch use a single thread.
 
-    Threads, since a process forked from a notebook's kernel could wait forever for a lock. When the block is left, what has not
-    begun is dropped.
+    Threads, since a process forked from a notebook's kernel could wait forever for a lock. What has
+    not begun when the block is left is dropped.
     """
-    torch = sys.modules.get("torch")  # it takes seconds to import, and who has not imported it does not compute with it
+    torch = sys.modules.get("torch")  # whoever has not imported it does not compute with it
     before = cv2.getNumThreads(), torch and torch.get_num_threads()
     cv2.setNumThreads(1)
     if torch:
@@ -35,3 +41,22 @@ def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         cv2.setNumThreads(before[0])
         if torch:
             torch.set_num_threads(before[1])
+
+
+@contextmanager
+def one_process(path: Path) -> Iterator[None]:
+    """Let one process at a time make ``path``; one that has to wait says for which process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_name(f".{path.name}.holder")
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print(f"{path} is being made by {holder.read_text()}: waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -1,15 +1,30 @@
-"""Trains a small model on 64 photos of a tiny set: in the process of a test, or in each of those that accelerate starts."""
+"""Trains a small model on 64 photos: in a test's process, or in each that accelerate starts."""
 
 import sys
 from pathlib import Path
 
 import torch
+from lib.data.index import load_images
 from torch import nn
 from torch.nn import functional as F
 
-from lib.data.dataset import load_images
 from lib.face import crops
-from lib.learn import batches, mixers, precision, train, training_set
+from lib.learn import loop, precision, recipe, training_set
+from lib.runner.parameters import declared
+from lib.runner.stages import notebook_of
+from lib.task.attributes import load
+
+PARAMS = {name: value.default for name, value in declared(notebook_of("train")).items()} | {
+    "image_size": [32, 32],
+    "augment": ["none"],
+    "sampler": "plain",
+    "epochs": 2,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 0.0,
+    "warmup_epochs": 0,
+    "min_learning_rate": 0.0,
+}
 
 
 class Colours(nn.Module):
@@ -30,22 +45,25 @@ class MaskLoss(nn.Module):
 
 
 def train_two_epochs(work_dir, folder, batch_size):
-    """Train, leaving best.pt, last.pt and history.csv in ``folder``; the score is not the same in all processes."""
-    cache = crops.open_crops(work_dir, crop="face", crop_margin=0.25, background="keep", image_size=[32, 32])
+    """Leave best.pt, last.pt and history.csv in ``folder``; processes score differently."""
+    params, task, chosen = (
+        PARAMS | {"batch_size": batch_size},
+        load("mask"),
+        precision.PRECISIONS["fp32"],
+    )
+    cache = crops.open_crops(work_dir, **crops.geometry(params))
     photos = training_set.with_crops(load_images(work_dir), cache, "train").iloc[:64]
-    source = training_set.of_people("people", photos, cache, [])
-    manager = precision.accelerator(precision.PRECISIONS["fp32"])
-    data = batches.Epochs(
-        batches.Photos([source], ["none"], [32, 32], 0), training_set.classes([source], "all", 60), "plain", batch_size,
-        mixers.unmixed, 0, 2, manager, torch.contiguous_format,
-    )  # fmt: skip
+    source = training_set.people_source(task, "people", photos, cache, {})
+    manager = recipe.accelerator(params, chosen)
+    data = recipe.epochs(params, task, [source], manager, chosen)
     model = Colours()
-    optimizer = train.make_optimizer(model, "sgd", 0.1, 0.0)
-    settings = {"warmup_epochs": 0, "min_learning_rate": 0.0, "decay_epochs": 2.0, "decay_rate": 0.1}
-    scheduler = train.make_scheduler(optimizer, "cosine", epochs=2, updates=data.updates, **settings)
-    learner = train.Learner.create(model, MaskLoss(), optimizer, scheduler, manager, 0.9)
+    optimizer = recipe.optimizer(params, model)
+    scheduler = recipe.scheduler(params, optimizer, data.updates)
+    learner = loop.Learner.create(model, MaskLoss(), optimizer, scheduler, manager, 0.9)
     scores = {"score": float(manager.process_index)}
-    train.fit(learner, data, epochs=2, evaluate=lambda model: scores, folder=Path(folder), patience=1)
+    loop.fit(
+        learner, data, epochs=2, evaluate=lambda model: scores, folder=Path(folder), patience=1
+    )
     assert learner.updates == 2 * data.updates == 8
 
 

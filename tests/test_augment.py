@@ -30,8 +30,13 @@ def test_every_pipeline_keeps_size_and_type_and_follows_its_seed(name):
         assert box.dtype == np.float32
         assert (box >= 0).all()
         assert (box <= [48, 64, 48, 64]).all()
-    assert all(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
-    assert name == "none" or any(not np.array_equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
+    assert all(
+        np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
+        for a, b in zip(first, again, strict=True)
+    )
+    assert name == "none" or any(
+        not np.array_equal(a[0], b[0]) for a, b in zip(first, other, strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", augment.PIPELINES)
@@ -50,7 +55,8 @@ def test_nothing_is_ever_upside_down(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("none", 0), ("flip", 0), ("face", 0), ("light", 4), ("rotate", 7), ("grid", 5)]
+    ("name", "tolerance"),
+    [("none", 0), ("flip", 0), ("face", 0), ("light", 4), ("rotate", 7), ("grid", 5)],
 )
 def test_the_box_follows_the_face(name, tolerance):
     for image, box in draws([name], 40):
@@ -72,7 +78,11 @@ def test_a_face_outside_the_crop_leaves_a_box_without_area():
 
 def test_evaluation_is_the_central_crop():
     image = np.random.default_rng(0).integers(0, 256, (72, 54, 3), dtype=np.uint8)
-    for transform in (augment.evaluation(SIZE), augment.pipeline([], SIZE), augment.pipeline(["none"], SIZE)):
+    for transform in (
+        augment.evaluation(SIZE),
+        augment.pipeline([], SIZE),
+        augment.pipeline(["none"], SIZE),
+    ):
         np.testing.assert_array_equal(augment.apply(transform, image, BOX)[0], image[4:68, 3:51])
 
 
@@ -91,10 +101,19 @@ def test_flipping_twice_is_the_identity():
 def test_face_crop_centres_the_face_as_far_as_the_photo_reaches():
     image = np.zeros((200, 150, 3), dtype=np.uint8)
     transform = augment.pipeline(["face"], SIZE)
-    centres = np.array([augment.apply(transform, image, (60, 100, 84, 130))[1].reshape(2, 2).mean(axis=0) for _ in range(50)])
-    assert (np.abs(centres - [24, 32]) <= [3.5, 4.5]).all()  # a sixteenth of 48 and 64, and rounding
+    centres = np.array(
+        [
+            augment.apply(transform, image, (60, 100, 84, 130))[1].reshape(2, 2).mean(axis=0)
+            for _ in range(50)
+        ]
+    )
+    assert (
+        np.abs(centres - [24, 32]) <= [3.5, 4.5]
+    ).all()  # a sixteenth of 48 and 64, and rounding
     assert centres.std(axis=0).min() > 0.5
-    np.testing.assert_array_equal(augment.apply(transform, image, (0, 0, 10, 12))[1], [0, 0, 10, 12])
+    np.testing.assert_array_equal(
+        augment.apply(transform, image, (0, 0, 10, 12))[1], [0, 0, 10, 12]
+    )
 
 
 def test_steps_are_drawn_independently():
@@ -102,19 +121,29 @@ def test_steps_are_drawn_independently():
     steps = [A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast((0.2, 0.3), 0, p=0.5)]
     transform = augment.reseed(A.Compose(steps), 0)
     drawn = [transform(image=image)["image"] for _ in range(300)]
-    flipped, brighter = zip(*[(out[0, 0, 0] > out[0, -1, 0], out.mean() > image.mean() + 10) for out in drawn], strict=True)
+    flipped, brighter = zip(
+        *[(out[0, 0, 0] > out[0, -1, 0], out.mean() > image.mean() + 10) for out in drawn],
+        strict=True,
+    )
     assert abs(np.corrcoef(flipped, brighter)[0, 1]) < 0.2
 
 
 def test_draws_of_a_photo_do_not_depend_on_those_before():
     transform = augment.pipeline(["aug_0", "erase"], SIZE)
     expected = augment.apply(augment.reseed(transform, 0, 3, 17), photo(), BOX)[0]
-    others = [augment.apply(augment.reseed(transform, 0, epoch, 17), photo(), BOX)[0] for epoch in (0, 1, 2)]
-    np.testing.assert_array_equal(augment.apply(augment.reseed(transform, 0, 3, 17), photo(), BOX)[0], expected)
+    others = [
+        augment.apply(augment.reseed(transform, 0, epoch, 17), photo(), BOX)[0]
+        for epoch in (0, 1, 2)
+    ]
+    np.testing.assert_array_equal(
+        augment.apply(augment.reseed(transform, 0, 3, 17), photo(), BOX)[0], expected
+    )
     assert not any(np.array_equal(other, expected) for other in others)
 
 
-@pytest.mark.parametrize("make", [lambda: A.GaussNoise(var_limit=(10, 50)), lambda: A.CoarseDropout(max_holes=8)])
+@pytest.mark.parametrize(
+    "make", [lambda: A.GaussNoise(var_limit=(10, 50)), lambda: A.CoarseDropout(max_holes=8)]
+)
 def test_an_argument_that_albumentations_would_drop_is_an_error(make, monkeypatch):
     monkeypatch.setitem(augment.PIPELINES, "old", lambda: [make()])
     with pytest.raises(ParameterError, match="not valid"):
@@ -129,7 +158,13 @@ def test_wrong_names_are_refused():
 
 
 @pytest.mark.parametrize(
-    "names", [["flip", "cutout", "noise", "grid"], ["aug_1", "cutout"], ["flip", "erase"], ["face", "aug_0"]]
+    "names",
+    [
+        ["flip", "cutout", "noise", "grid"],
+        ["aug_1", "cutout"],
+        ["flip", "erase"],
+        ["face", "aug_0"],
+    ],
 )
 def test_names_compose_with_one_crop(names):
     transform = augment.pipeline(names, SIZE)

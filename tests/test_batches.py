@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from conftest import TASK
+from lib.data.index import load_images
 
-from lib.data.dataset import load_images
 from lib.face import crops
 from lib.learn import batches, mixers, precision, samplers, training_set
 
@@ -13,18 +14,28 @@ GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_si
 def sources(tiny_work):
     cache = crops.open_crops(tiny_work, **GEOMETRY)
     photos = training_set.with_crops(load_images(tiny_work), cache, "train").iloc[:61]
-    return [training_set.of_people(name, part, cache, []) for name, part in (("a", photos[:40]), ("b", photos[40:]))]
+    return [
+        training_set.people_source(TASK, name, part, cache, {})
+        for name, part in (("a", photos[:40]), ("b", photos[40:]))
+    ]
 
 
 @pytest.fixture
 def made(sources):
     def make(seed=0, augment=("light",), accumulate=1, **settings):
         photos = batches.Photos(sources, augment, [32, 32], seed)
-        defaults = {"sampler": "weighted", "batch_size": 16, "mixer": mixers.make_mixer("none", 1.0, 1.0), "epochs": 3}
+        defaults = {
+            "sampler": "weighted",
+            "batch_size": 16,
+            "mixer": mixers.make_mixer("none", 1.0, 1.0),
+            "epochs": 3,
+        }
         rest = {"mixer_off_epochs": 0, "memory_format": torch.contiguous_format}
         accelerator = precision.accelerator(precision.PRECISIONS["fp32"], accumulate)
-        classes = training_set.classes(sources, "all", 60)
-        return batches.Epochs(photos, classes, accelerator=accelerator, **defaults | rest | settings)
+        classes = training_set.classes(TASK, sources, [], {})
+        return batches.Epochs(
+            photos, classes, accelerator=accelerator, **defaults | rest | settings
+        )
 
     return make
 
@@ -85,7 +96,9 @@ def test_batches_are_even_and_drop_nothing(photos, size):
     assert [photo for batch in cut for _, photo in batch] == list(range(photos))[::-1]
 
 
-@pytest.mark.parametrize(("photos", "size", "processes"), [(61, 16, 2), (64, 8, 2), (30, 16, 4), (9, 16, 3)])
+@pytest.mark.parametrize(
+    ("photos", "size", "processes"), [(61, 16, 2), (64, 8, 2), (30, 16, 4), (9, 16, 3)]
+)
 def test_every_process_has_as_many_batches(photos, size, processes):
     cut = batches.even_batches(np.arange(photos), size, processes)
     assert len(cut) == processes * np.ceil(photos / (size * processes))
@@ -97,7 +110,9 @@ def test_every_process_has_as_many_batches(photos, size, processes):
 def test_the_sampler_decides_what_is_shown(made, sampler):
     epochs = made(sampler=sampler)
     rng = np.random.default_rng([0, 2])
-    np.testing.assert_array_equal(epochs.indices(2), samplers.epoch_indices(sampler, epochs.classes, rng))
+    np.testing.assert_array_equal(
+        epochs.indices(2), samplers.epoch_indices(sampler, epochs.classes, rng)
+    )
     labels = shown(epochs(2))[1].sum(3).flatten(1).argmax(1)
     assert torch.equal(labels, epochs.photos.targets.sum(3).flatten(1).argmax(1)[epochs.indices(2)])
 

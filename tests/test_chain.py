@@ -1,4 +1,4 @@
-"""The whole chain as a newcomer runs it: every notebook by papermill, from painted photos to a checked submission."""
+"""The whole chain as a newcomer runs it, by papermill: from synthetic photos to a submission."""
 
 import json
 
@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from lib.artefacts import file_hash
-from lib.runner import run
-from lib.score import runs, submission
+from lib.runner import chain
+from lib.score import ledger, runs, submission
+from lib.task.attributes import load
 
 SMALL = {
     "people": 20,
@@ -27,44 +28,55 @@ SMALL = {
 def place(tmp_path_factory):
     """Run the chain once in a folder of its own."""
     folder = tmp_path_factory.mktemp("chain")
-    folders = {f"{name}_dir": str(folder / name) for name in ("data", "work", "runs", "submissions")}
+    folders = {
+        f"{name}_dir": str(folder / name) for name in ("data", "work", "runs", "submissions")
+    }
     (folder / "small.yaml").write_text(yaml.safe_dump({**SMALL, **folders}))
-    assert run.main([str(folder / "small.yaml")]) == 0
+    assert chain.main([str(folder / "small.yaml")]) == 0
     return folder
 
 
 def test_every_stage_leaves_its_notebook_and_its_page(place):
-    copies = ["work/00_demo_data", "work/01_eda", "work/02_face_crop", "runs/baseline/03_train", "submissions/baseline"]
+    copies = [
+        "work/00_demo_data",
+        "work/01_eda",
+        "work/02_face_crop",
+        "runs/demo/03_train",
+        "submissions/demo",
+    ]
     for copy in copies:
         assert (place / f"{copy}.html").stat().st_size > 10_000
         assert json.loads((place / f"{copy}.ipynb").read_text())["cells"]
 
 
 def test_out_of_fold_scores_every_person_once(place):
-    oof = runs.load(str(place / "runs"), "baseline").oof()
+    oof = runs.load(str(place / "runs"), "demo").oof()
     assert oof.index.is_unique
     assert len(oof) == 20 * 7
     assert (oof.groupby("person")["fold"].nunique() == 1).all()
 
 
 def test_submission_is_in_the_samples_order_and_in_the_ledger(place):
-    path = place / "submissions/baseline.csv"
-    submission.check(path, place / "data/eval/info.csv")
+    path = place / "submissions/demo.csv"
     sample = pd.read_csv(place / "data/eval/info.csv")
+    submission.check(path, sample["ImageID"].tolist(), load("mask"))
     assert pd.read_csv(path)["ImageID"].tolist() == sample["ImageID"].tolist()
-    row = submission.read_ledger(place / "submissions").iloc[0]
-    assert (row["name"], row["runs"], row["sha256"]) == ("baseline", "baseline", file_hash(path))
+    row = ledger.read(place / "submissions").iloc[0]
+    assert (row["name"], row["runs"], row["sha256"]) == ("demo", "demo", file_hash(path))
 
 
 def test_again_changes_nothing(place):
     kept = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("best.pt")}
-    digest = file_hash(place / "submissions/baseline.csv")
-    assert run.main([str(place / "small.yaml"), "--stages", "train,ensemble"]) == 0
+    digest = file_hash(place / "submissions/demo.csv")
+    assert chain.main([str(place / "small.yaml"), "--stages", "train,ensemble"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("best.pt")} == kept
-    assert file_hash(place / "submissions/baseline.csv") == digest
-    assert len(submission.read_ledger(place / "submissions")) == 1
+    assert file_hash(place / "submissions/demo.csv") == digest
+    assert len(ledger.read(place / "submissions")) == 1
 
 
 def test_other_parameters_need_another_name(place, capsys):
-    assert run.main([str(place / "small.yaml"), "--stages", "train", "-p", "learning_rate=0.002"]) == 1
+    assert (
+        chain.main([str(place / "small.yaml"), "--stages", "train", "-p", "learning_rate=0.002"])
+        == 1
+    )
     assert "learning_rate was 0.001, is 0.002" in capsys.readouterr().err

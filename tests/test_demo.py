@@ -1,20 +1,28 @@
-"""Demo data: the competition's layout to the letter, deterministic, with known truth."""
+"""Demo data: exactly the competition's layout, deterministic, with known truth."""
 
 import json
 import re
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from lib.data.competition import STEMS
 
 from lib import artefacts
-from lib.demo import demo, portrait
+from lib.demo import people as demo
+from lib.demo.__main__ import main
+from lib.demo.folder import for_each, whole_folder
+from lib.demo.leaderboard import leaderboard
+from lib.demo.portrait.camera import random_shot
+from lib.demo.portrait.person import random_person
+from lib.demo.portrait.photo import render
 from lib.errors import ArtefactError, DataError, ParameterError
-from lib.task import labels
 
+GENDERS, AGE = demo.GENDERS, demo.AGE
 SMALL = {"people": 12, "eval_people": 6, "seed": 3}
 
 
@@ -29,7 +37,9 @@ def read(data: Path, name: str) -> pd.DataFrame:
 
 def named_census(seed: int, people: int = 100) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    return demo.plant_errors(demo.name_people(demo.draw_census(rng, people, natural=False), seed), rng)
+    return demo.plant_errors(
+        demo.name_people(demo.draw_census(rng, people, natural=False), seed), rng
+    )
 
 
 def photos(folder: Path) -> list[Path]:
@@ -37,33 +47,41 @@ def photos(folder: Path) -> list[Path]:
 
 
 def hashes(data: Path) -> dict[str, str]:
-    return {str(file.relative_to(data)): artefacts.file_hash(file) for file in data.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(data)): artefacts.file_hash(file)
+        for file in data.rglob("*")
+        if file.is_file()
+    }
 
 
 def test_same_seed_gives_the_same_bytes(tmp_path, monkeypatch):
-    def flat(person, shot):  # shows what was drawn; painting is tested below
+    def flat(person, shot):  # shows what was chosen; drawing is tested below
         return np.full((512, 384, 3), (person.texture_seed + shot.noise_seed) % 256, np.uint8)
 
-    monkeypatch.setattr(portrait, "paint_photo", flat)
-    first, second = (hashes(demo.make(tmp_path / name, **SMALL, workers=1)) for name in ("first", "second"))
+    monkeypatch.setattr(demo, "render", flat)
+    first, second = (
+        hashes(demo.make(tmp_path / name, **SMALL, workers=1)) for name in ("first", "second")
+    )
     assert first == second
 
 
 def test_photos_do_not_depend_on_the_workers(tmp_path):
     people = demo.rows_of(named_census(seed=3, people=6))[:2]
     for workers in (1, 2):
-        paint = partial(demo.write_train_person, root=tmp_path / str(workers), seed=3, shortcut=False)
-        demo.spread(paint, people, workers, "people")
+        root = tmp_path / str(workers)
+        write = partial(demo.write_train_person, root=root, seed=3, shortcut=False)
+        for_each(write, people, workers, "people")
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
 
 
-def test_train_has_seven_photos_a_folder_with_mixed_suffixes_and_junk(data):
+def test_train_has_seven_photos_per_folder_with_mixed_suffixes_and_junk(data):
     table, images = read(data, "train/train.csv"), data / "train" / "images"
     assert list(table.columns) == ["id", "gender", "race", "age", "path"]
     assert {folder.name for folder in photos(images)} == set(table.path)
-    assert all({file.stem for file in photos(images / path)} == set(demo.STEMS) for path in table.path)
-    assert all(len(photos(images / path)) == 7 for path in table.path)
-    assert {file.suffix for path in table.path for file in photos(images / path)} == {".jpg", ".jpeg", ".png"}
+    files = [photos(images / path) for path in table.path]
+    assert all({file.stem for file in seven} == set(STEMS) for seven in files)
+    assert all(len(seven) == 7 for seven in files)
+    assert {file.suffix for seven in files for file in seven} == {".jpg", ".jpeg", ".png"}
     assert any(file.name.startswith("._") for file in images.rglob("*"))
 
 
@@ -84,11 +102,14 @@ def test_sets_of_two_seeds_share_no_id_and_no_folder():
 
 
 def test_photos_are_384_by_512_in_colour(data):
-    for file in [*photos(data / "eval" / "images")[:2], *photos(data / "train" / "images")[0].glob("normal*")]:
+    for file in [
+        *photos(data / "eval" / "images")[:2],
+        *photos(data / "train" / "images")[0].glob("normal*"),
+    ]:
         assert cv2.imread(str(file), cv2.IMREAD_UNCHANGED).shape == (512, 384, 3)
 
 
-def test_eval_tells_nothing(data):
+def test_eval_reveals_nothing(data):
     info = read(data, "eval/info.csv")
     assert list(info.columns) == ["ImageID", "ans"]
     assert (info.ans == 0).all()
@@ -103,19 +124,17 @@ def test_answers_hold_every_class_and_halves_share_no_person(data):
     assert set(answers.ans) == set(range(18))
     assert set(behind.half) == {"public", "private"}
     assert (behind.groupby("person").half.nunique() == 1).all()
-    masks = (
-        answers.assign(mask=labels.decode(answers.ans)[0], person=behind.person).groupby(["person", "mask"]).size().unstack()
-    )
+    masks = pd.crosstab(behind.person, demo.TASK.decode(answers.ans)["mask"])
     assert (masks == [5, 1, 1]).all(axis=None)
 
 
 def test_every_gender_and_age_group_is_recorded(data):
     table = read(data, "train/train.csv")
-    assert len(table.assign(group=labels.age_group(table.age)).groupby(["gender", "group"])) == 6
+    assert len(table.assign(group=AGE.group(table.age)).groupby(["gender", "group"])) == 6
 
 
 @pytest.mark.parametrize("people", [6, 7, 30, 100])
-def test_few_people_still_inhabit_every_cell(people):
+def test_few_people_still_fill_every_cell(people):
     census = demo.draw_census(np.random.default_rng(0), people, natural=True)
     assert (len(census), census.cell.nunique()) == (people, 6)
 
@@ -135,59 +154,67 @@ def test_natural_shares_are_those_of_the_real_data():
     assert all(abs((census.age == year).sum() - count) < 40 for year, count in expected.items())
 
 
-def test_planted_errors_contradict_what_was_painted():
+def test_planted_errors_contradict_what_was_drawn():
     census = named_census(seed=1, people=60)
     planted = demo.planted_table(census).merge(census, left_on="person", right_on="path")
     assert sorted(planted.field) == ["age", "gender", "gender", "mask", "mask", "mask", "mask"]
     gender, age = planted[planted.field == "gender"], planted[planted.field == "age"]
-    assert (gender.true == [labels.GENDERS[g] for g in gender.gender]).all()
+    assert (gender.true == [GENDERS[g] for g in gender.gender]).all()
     assert (gender.recorded != gender.true).all()
     assert age.true.astype(int).equals(age.age)
-    assert (labels.age_group(age.true.astype(int)) != labels.age_group(age.recorded.astype(int))).all()
+    assert (AGE.group(age.true.astype(int)) != AGE.group(age.recorded.astype(int))).all()
     honest = census[census.plant == ""]
     assert (honest.gender == honest.recorded_gender).all()
     assert (honest.age == honest.recorded_age).all()
 
 
 def test_planted_errors_are_in_the_tables(data):
-    planted, table = read(data, "private/planted.csv"), read(data, "train/train.csv").set_index("path")
+    planted = read(data, "private/planted.csv")
+    table = read(data, "train/train.csv").set_index("path")
     assert set(planted.person) <= set(table.index)
     for row in planted[planted.field != "mask"].itertuples():
         assert str(table.loc[row.person, row.field]) == str(row.recorded)
 
 
-def wall_tells(shortcut: bool, seed: int) -> float:
-    """Share of people whose gender and age group a majority vote by wall and clothes gets right."""
+def wall_reveals(shortcut: bool, seed: int) -> float:
+    """Return for how many people a majority vote by the wall finds gender and age group, 0..1."""
     rows = []
-    for cell in range(6):
-        for k in range(12):
-            age = (22, 45, 60)[cell % 3]
-            scenery = cell if shortcut else None
-            person = portrait.draw_person(np.random.default_rng((seed, cell, k)), cell // 3, age, scenery)
-            rows.append((str(person.wall), cell))
+    for cell, k in product(range(6), range(12)):
+        rng, age = np.random.default_rng((seed, cell, k)), (22, 45, 60)[cell % 3]
+        person = random_person(rng, cell // 3, age, cell if shortcut else None)
+        rows.append((str(person.wall), cell))
     votes = pd.DataFrame(rows, columns=["wall", "cell"]).value_counts().groupby("wall").max()
     return votes.sum() / len(rows)
 
 
-def test_scenery_tells_the_label_only_when_the_shortcut_is_planted():
-    assert wall_tells(shortcut=True, seed=0) == 1
-    assert wall_tells(shortcut=False, seed=0) < 0.45
+def test_scenery_reveals_the_label_only_with_the_shortcut():
+    assert wall_reveals(shortcut=True, seed=0) == 1
+    assert wall_reveals(shortcut=False, seed=0) < 0.45
 
 
 def test_age_shows_in_wrinkles_and_grey_hair():
-    people = [portrait.draw_person(np.random.default_rng(k), k % 2, 18 + k % 43) for k in range(300)]
-    traits = pd.DataFrame(
-        {"age": [p.age for p in people], "wrinkles": [p.wrinkles for p in people], "grey": [p.grey for p in people]}
-    )
+    people = [random_person(np.random.default_rng(k), k % 2, 18 + k % 43) for k in range(300)]
+    rows = [(person.age, person.wrinkles, person.grey) for person in people]
+    traits = pd.DataFrame(rows, columns=["age", "wrinkles", "grey"])
     assert traits.corr(method="spearman").age[["wrinkles", "grey"]].min() > 0.85
 
 
-def test_a_photo_depends_on_person_and_shot_alone():
-    person = portrait.draw_person(np.random.default_rng(0), 1, 40)
-    shot = portrait.draw_shot(np.random.default_rng(1), "nose", "pattern")
-    photo = portrait.paint_photo(person, shot)
+def test_a_photo_depends_only_on_person_and_shot():
+    person = random_person(np.random.default_rng(0), 1, 40)
+    shot = random_shot(np.random.default_rng(1), "nose", "pattern")
+    photo = render(person, shot)
     assert photo.dtype == np.uint8
-    assert (photo == portrait.paint_photo(person, shot)).all()
+    assert (photo == render(person, shot)).all()
+
+
+def test_photos_of_a_seed_stay_the_same_over_versions():
+    person = random_person(np.random.default_rng(7), 0, 50)
+    traits = [person.wrinkles, person.grey, person.jaw, person.nose, person.texture_seed]
+    assert traits == pytest.approx(
+        [0.7690783, 0.1326712, 1.1616733, 1.1696845, 1063068495], rel=1e-6
+    )
+    photo = render(person, random_shot(np.random.default_rng(8), "wear", "surgical"))
+    assert photo.mean() == pytest.approx(135.108, abs=0.01)
 
 
 def test_a_finished_set_is_kept_and_another_is_refused(data):
@@ -200,7 +227,7 @@ def test_a_finished_set_is_kept_and_another_is_refused(data):
 
 def test_a_failed_build_leaves_nothing(tmp_path):
     def stop_half_way():
-        with demo.whole_folder(tmp_path / "demo") as root:
+        with whole_folder(tmp_path / "demo", {}) as root:
             (root / "half").write_text("")
             raise RuntimeError("stop")
 
@@ -218,27 +245,36 @@ def test_leaderboard_scores_all_and_both_halves(data, tmp_path):
     answers = read(data, "private/answers.csv")
     answers.sample(frac=1, random_state=0).to_csv(tmp_path / "right.csv", index=False)
     answers.assign(ans=answers.ans % 6).to_csv(tmp_path / "unmasked.csv", index=False)
-    assert (demo.leaderboard(tmp_path / "right.csv", data) == 1).all(axis=None)
-    board = demo.leaderboard(tmp_path / "unmasked.csv", data)
+    assert (leaderboard(tmp_path / "right.csv", data) == 1).all(axis=None)
+    board = leaderboard(tmp_path / "unmasked.csv", data)
     assert board.index.tolist() == ["all", "public", "private"]
-    assert board.accuracy["all"] == pytest.approx(5 / 7)  # the masks worn, the first 6 of 18 classes
+    assert board.accuracy["all"] == pytest.approx(5 / 7)  # worn masks: the first 6 of 18 classes
     assert board.macro_f1["all"] == pytest.approx(6 / 18 * (2 * 5 / 7) / (5 / 7 + 1))
 
 
 def test_leaderboard_refuses_other_photos(data, tmp_path):
     read(data, "private/answers.csv").iloc[1:].to_csv(tmp_path / "short.csv", index=False)
     with pytest.raises(DataError, match="rows"):
-        demo.leaderboard(tmp_path / "short.csv", data)
+        leaderboard(tmp_path / "short.csv", data)
 
 
-def test_report_sets_out_of_fold_beside_the_leaderboard(data, tmp_path, capsys):
+def test_report_compares_out_of_fold_with_the_leaderboard(data, tmp_path, capsys):
     run, csv = tmp_path / "run", tmp_path / "mine.csv"
     run.mkdir()
-    (run / "metrics.json").write_text(json.dumps({"folds": [{"fold": 0, "macro_f1": 0.5}], "oof_macro_f1": 0.6}))
-    csv.with_suffix(".json").write_text(json.dumps({"oof_macro_f1": 0.7, "oof_macro_f1_without_tta": 0.6}))
+    (run / "metrics.json").write_text(json.dumps({"folds": [{"fold": 0, "macro_f1": 0.51234}]}))
+    scores = {"oof_score": 0.7, "oof_score_without_tta": 0.6}
+    csv.with_suffix(".json").write_text(json.dumps(scores))
     read(data, "private/answers.csv").to_csv(csv, index=False)
-    demo.main(["report", "--run", str(run), "--submission", str(csv), "--data", str(data)])
+    main(["report", "--run", str(run), "--submission", str(csv), "--data", str(data)])
     printed = capsys.readouterr().out
     assert "synthetic people" in printed
-    for row in ("fold 0 +0.5", "without TTA +0.6", "with TTA +0.7", "demo leaderboard, all +1.0"):
+    assert re.search("fold 0 +0.512$", printed, re.MULTILINE)
+    for row in ("without TTA +0.600", "with TTA +0.700", "demo leaderboard, all +1.000"):
         assert re.search(row, printed)
+
+
+def test_notebook_reads_every_photo_with_what_is_recorded(data):
+    train = demo.read_train(data)
+    assert len(train) == 12 * 7
+    assert train.groupby("person").file.nunique().eq(7).all()
+    assert all((data / file).is_file() for file in train.file)

@@ -1,31 +1,50 @@
 import numpy as np
 import pytest
 import torch
+from conftest import TASK
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from lib.errors import ParameterError
 from lib.learn import heads
-from lib.task import targets
+from lib.task import attributes, targets
 
-PLAIN = {"loss": {"ce": 1.0}, "focal_gamma": 2.0, "label_smoothing": 0.0, "neighbour_smoothing": 0.0, "class_weights": "none"}
-EVERY = [("joint", "groups"), *((head, age_head) for head in ("three", "eight") for age_head in heads.AGE_HEADS)]
-every_head = pytest.mark.parametrize(("head", "age_head"), EVERY)
+PLAIN = {
+    "loss": {"ce": 1.0},
+    "focal_gamma": 2.0,
+    "label_smoothing": 0.0,
+    "neighbour_smoothing": 0.0,
+    "class_weights": "none",
+}
+ATTRIBUTES = [(head, way) for head in ("separate", "shared") for way in heads.ORDERED_CHOICES]
+every_head = pytest.mark.parametrize(("head", "way"), [("joint", "groups"), *ATTRIBUTES])
 
 
-def made(head, age_head="groups", task="all", old_from=60):
-    return heads.outputs(head, age_head, task, old_from)
+def made(head, way="groups", learn=(), cut=60):
+    return heads.outputs(TASK, head, way, learn, {"age": [30, cut]})
+
+
+def criterion(outputs, known, **changes):
+    return heads.criterion(TASK, outputs, known, PLAIN | changes)
 
 
 def random_logits(outputs, rows=8):
     generator = torch.Generator().manual_seed(1)
-    return {name: torch.randn(rows, output.size, generator=generator) for name, output in outputs.items()}
+    return {
+        name: torch.randn(rows, output.size, generator=generator)
+        for name, output in outputs.items()
+    }
 
 
 @pytest.fixture
 def people():
     rng = np.random.default_rng(0)
-    return targets.joint(rng.choice(3, 70, p=[0.7, 0.2, 0.1]), rng.integers(0, 2, 70), rng.choice([19, 28, 33, 58, 60], 70))
+    table = {
+        "mask": rng.choice(3, 70, p=[0.7, 0.2, 0.1]),
+        "gender": rng.integers(0, 2, 70),
+        "age": rng.choice([19, 28, 33, 58, 60], 70),
+    }
+    return targets.one_hot(TASK, table)
 
 
 @pytest.fixture
@@ -34,11 +53,11 @@ def mixed(people):
 
 
 @every_head
-@pytest.mark.parametrize("old_from", [58, 60])
-def test_the_18_probabilities_sum_to_one_and_agree_with_the_marginals(head, age_head, old_from):
-    outputs = made(head, age_head, old_from=old_from)
+@pytest.mark.parametrize("cut", [58, 60])
+def test_the_18_probabilities_sum_to_one_and_agree_with_the_marginals(head, way, cut):
+    outputs = made(head, way, cut=cut)
     logits = random_logits(outputs)
-    probabilities = heads.to_probabilities(outputs, logits)
+    probabilities = heads.to_probabilities(TASK, outputs, logits)
     assert probabilities.shape == (8, 18)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(8))
     cube = probabilities.reshape(8, 3, 2, 3)
@@ -46,65 +65,77 @@ def test_the_18_probabilities_sum_to_one_and_agree_with_the_marginals(head, age_
         torch.testing.assert_close(probabilities, logits["label"].softmax(1))
         return
     for name, rest in {"mask": (2, 3), "gender": (1, 3), "age": (1, 2)}.items():
-        torch.testing.assert_close(cube.sum(rest), outputs[name].probabilities(logits[name]), atol=1e-6, rtol=1e-5)
-    mask, gender, age = (outputs[name].probabilities(logits[name]) for name in ("mask", "gender", "age"))
-    torch.testing.assert_close(probabilities[:, 6 * 2 + 3 * 1 + 0], mask[:, 2] * gender[:, 1] * age[:, 0])
+        torch.testing.assert_close(
+            cube.sum(rest), outputs[name].probabilities(logits[name]), atol=1e-6, rtol=1e-5
+        )
+    mask, gender, age = (
+        outputs[name].probabilities(logits[name]) for name in ("mask", "gender", "age")
+    )
+    torch.testing.assert_close(
+        probabilities[:, 6 * 2 + 3 * 1 + 0], mask[:, 2] * gender[:, 1] * age[:, 0]
+    )
 
 
-@pytest.mark.parametrize("task", ["mask", "gender", "age"])
-def test_one_attribute_alone_stays_alone(task):
-    outputs = made("three", task=task)
-    assert list(outputs) == [task]
-    assert heads.to_probabilities(outputs, random_logits(outputs)).shape[1] == len(heads.columns(task))
-
-
-def test_columns_name_the_classes():
-    assert heads.columns("all") == [f"p{k:02d}" for k in range(18)]
-    assert heads.columns("gender") == ["gender_0", "gender_1"]
+@pytest.mark.parametrize("learn", [["mask"], ["gender"], ["age"], ["age", "mask"]])
+def test_some_attributes_stand_next_to_each_other(learn):
+    outputs = made("separate", learn=learn)
+    assert list(outputs) == TASK.learned(learn)
+    logits = random_logits(outputs)
+    found = heads.to_probabilities(TASK, outputs, logits)
+    torch.testing.assert_close(found, torch.cat([logits[n].softmax(1) for n in outputs], dim=1))
 
 
 @every_head
-def test_targets_of_mixed_photos_keep_their_mass_and_are_mixed_by_the_same_share(people, head, age_head):
-    for output in made(head, age_head).values():
+def test_targets_of_mixed_photos_keep_their_mass_and_are_mixed_by_the_same_share(people, head, way):
+    for output in made(head, way).values():
         half = output.target(torch.lerp(people[:8], people[8:16], 0.3))
-        torch.testing.assert_close(half, 0.7 * output.target(people[:8]) + 0.3 * output.target(people[8:16]))
+        torch.testing.assert_close(
+            half, 0.7 * output.target(people[:8]) + 0.3 * output.target(people[8:16])
+        )
         torch.testing.assert_close(half.sum(1), torch.ones(8))
 
 
 def test_each_output_learns_its_marginal(mixed):
-    three, joint = made("three"), made("joint")
+    separate, joint = made("separate"), made("joint")
     cube = joint["label"].target(mixed).reshape(8, 3, 2, 3)
     for name, rest in {"mask": (2, 3), "gender": (1, 3), "age": (1, 2)}.items():
-        torch.testing.assert_close(three[name].target(mixed), cube.sum(rest))
+        torch.testing.assert_close(separate[name].target(mixed), cube.sum(rest))
 
 
 @every_head
-def test_plain_loss_is_the_sum_of_its_parts(mixed, people, head, age_head):
-    outputs = made(head, age_head)
+def test_plain_loss_is_the_sum_of_its_parts(mixed, people, head, way):
+    outputs = made(head, way)
     logits = random_logits(outputs)
     parts = [
-        output.loss(logits[name], output.target(mixed)) if output.loss else F.cross_entropy(logits[name], output.target(mixed))
+        output.loss(logits[name], output.target(mixed))
+        if output.loss
+        else F.cross_entropy(logits[name], output.target(mixed))
         for name, output in outputs.items()
     ]
-    torch.testing.assert_close(heads.criterion(outputs, people, **PLAIN)(logits, mixed), sum(parts))
+    torch.testing.assert_close(criterion(outputs, people)(logits, mixed), sum(parts))
 
 
 @every_head
-def test_rows_of_several_dropouts_are_averaged(mixed, people, head, age_head):
-    outputs = made(head, age_head)
-    criterion = heads.criterion(outputs, people, **PLAIN)
-    one, other = random_logits(outputs), {name: -value for name, value in random_logits(outputs).items()}
+def test_rows_of_several_dropouts_are_averaged(mixed, people, head, way):
+    outputs = made(head, way)
+    loss = criterion(outputs, people)
+    one, other = (
+        random_logits(outputs),
+        {name: -value for name, value in random_logits(outputs).items()},
+    )
     both = {name: torch.cat([one[name], other[name]]) for name in outputs}
-    torch.testing.assert_close(criterion(both, mixed), (criterion(one, mixed) + criterion(other, mixed)) / 2)
+    torch.testing.assert_close(loss(both, mixed), (loss(one, mixed) + loss(other, mixed)) / 2)
 
 
-@pytest.mark.parametrize("head", ["three", "joint"])
+@pytest.mark.parametrize("head", ["separate", "joint"])
 def test_class_weights_are_scikit_learns_balanced(people, head):
-    weights = heads.balanced_weights(made(head), people)
+    weights = heads._balanced(made(head), people)
     for name, output in made(head).items():
         label = output.target(people).argmax(1).numpy()
         seen = np.unique(label)
-        np.testing.assert_allclose(weights[name][seen], compute_class_weight("balanced", classes=seen, y=label), rtol=1e-5)
+        np.testing.assert_allclose(
+            weights[name][seen], compute_class_weight("balanced", classes=seen, y=label), rtol=1e-5
+        )
         assert weights[name].sum() == pytest.approx(weights[name][seen].sum().item())
 
 
@@ -112,40 +143,48 @@ def test_class_weights_scale_the_loss_by_class(people):
     outputs = made("joint")
     logits = random_logits(outputs)
     label = outputs["label"].target(people[:8]).argmax(1)
-    loss = heads.criterion(outputs, people, **PLAIN | {"class_weights": "balanced"})(logits, people[:8])
+    loss = criterion(outputs, people, class_weights="balanced")(logits, people[:8])
     each = F.cross_entropy(logits["label"], label, reduction="none")
-    torch.testing.assert_close(loss, (each * heads.balanced_weights(outputs, people)["label"][label]).mean())
+    torch.testing.assert_close(
+        loss, (each * heads._balanced(outputs, people)["label"][label]).mean()
+    )
 
 
 def test_neighbour_smoothing_moves_mass_along_the_age_axis_alone(people):
     seen = {}
-    for name, output in made("joint").items() | made("three").items():
+    for name, output in made("joint").items() | made("separate").items():
         target = output.target(people)
-        seen[name] = target, heads._to_neighbours(target, name, 0.2)
+        seen[name] = target, heads.to_neighbours(TASK, target, name, 0.2)
     for name in ("mask", "gender"):
         assert torch.equal(*seen[name])
     before, after = (part.reshape(-1, 3, 2, 3) for part in seen["label"])
     torch.testing.assert_close(after.sum(3), before.sum(3))
     torch.testing.assert_close(after.sum((1, 2)), seen["age"][1])
     middle = seen["age"][0][:, 1] == 1
-    torch.testing.assert_close(seen["age"][1][middle], torch.tensor([[0.1, 0.8, 0.1]]).expand(int(middle.sum()), 3))
-    torch.testing.assert_close(seen["age"][1][seen["age"][0][:, 2] == 1][0], torch.tensor([0.0, 0.2, 0.8]))
+    torch.testing.assert_close(
+        seen["age"][1][middle], torch.tensor([[0.1, 0.8, 0.1]]).expand(int(middle.sum()), 3)
+    )
+    torch.testing.assert_close(
+        seen["age"][1][seen["age"][0][:, 2] == 1][0], torch.tensor([0.0, 0.2, 0.8])
+    )
 
 
-@pytest.mark.parametrize(("head", "name"), [("three", "age"), ("joint", "label")])
+@pytest.mark.parametrize(("head", "name"), [("separate", "age"), ("joint", "label")])
 def test_neighbour_smoothing_reaches_the_loss(people, head, name):
     outputs = made(head)
     logits, target = random_logits(outputs), people[:8]
-    change = heads.criterion(outputs, people, **PLAIN | {"neighbour_smoothing": 0.2})(logits, target)
-    change = change - heads.criterion(outputs, people, **PLAIN)(logits, target)
-    moved = heads._to_neighbours(outputs[name].target(target), name, 0.2) - outputs[name].target(target)
+    change = criterion(outputs, people, neighbour_smoothing=0.2)(logits, target)
+    change = change - criterion(outputs, people)(logits, target)
+    moved = heads.to_neighbours(TASK, outputs[name].target(target), name, 0.2) - outputs[
+        name
+    ].target(target)
     torch.testing.assert_close(change, -(moved * logits[name].log_softmax(1)).sum(1).mean())
 
 
 def test_label_smoothing_is_torchs_summed_over_attributes(people):
-    outputs = made("three")
+    outputs = made("separate")
     logits = random_logits(outputs)
-    loss = heads.criterion(outputs, people, **PLAIN | {"label_smoothing": 0.1})(logits, people[:8])
+    loss = criterion(outputs, people, label_smoothing=0.1)(logits, people[:8])
     parts = [
         F.cross_entropy(logits[name], output.target(people[:8]).argmax(1), label_smoothing=0.1)
         for name, output in outputs.items()
@@ -153,7 +192,25 @@ def test_label_smoothing_is_torchs_summed_over_attributes(people):
     torch.testing.assert_close(loss, sum(parts))
 
 
-@pytest.mark.parametrize("wrong", [("tree", "groups", "all"), ("three", "group", "all"), ("three", "groups", "ages")])
-def test_wrong_names_list_the_choices(wrong):
-    with pytest.raises(ParameterError, match=r"is not one of: .*did you mean"):
-        heads.outputs(*wrong, 60)
+def test_wrong_names_list_the_choices():
+    with pytest.raises(ParameterError, match="head='separat' is not one of: .*'separate'"):
+        made("separat")
+    with pytest.raises(ParameterError, match="ordered_head='group' is not one of: .*'groups'"):
+        made("separate", "group")
+    with pytest.raises(ParameterError, match="no attribute 'ages'.*'age'"):
+        made("separate", learn=["ages"])
+
+
+def test_a_task_too_large_for_a_joint_table_keeps_the_parts():
+    classes = {"classes": [chr(97 + k) for k in range(26)]}
+    large = attributes.parse({"attributes": {"first": classes, "second": classes}}, "large", "")
+    outputs = heads.outputs(large, "shared", "groups", [], {})
+    logits = random_logits(outputs, rows=3)
+    found = heads.to_probabilities(large, outputs, logits)
+    assert found.shape == (3, 52)
+    torch.testing.assert_close(found[:, 26:], logits["second"].softmax(1))
+    hot = targets.one_hot(large, {"first": [0, 1, 2], "second": [25, 0, 3]})
+    loss = heads.criterion(large, outputs, hot, PLAIN)(logits, hot)
+    expected = F.cross_entropy(logits["first"], torch.tensor([0, 1, 2]))
+    expected = expected + F.cross_entropy(logits["second"], torch.tensor([25, 0, 3]))
+    torch.testing.assert_close(loss, expected)

@@ -13,7 +13,11 @@ from lib.learn import losses
 def batch():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(12, 5, generator=generator) * 2
-    return logits, torch.rand(12, 5, generator=generator).softmax(dim=1), torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0])
+    return (
+        logits,
+        torch.rand(12, 5, generator=generator).softmax(dim=1),
+        torch.tensor([0.5, 1.0, 2.0, 0.0, 3.0]),
+    )
 
 
 def certain(labels, n_classes=5):
@@ -57,13 +61,15 @@ def test_a_step_down_the_gradient_lowers_the_loss(batch, name):
     assert loss(logits.detach() - 0.1 * logits.grad, batch[1], None) < before
 
 
-def test_new_focal_leaves_learnt_photos_and_pushes_the_others():
+def test_new_focal_ignores_learned_photos_and_pushes_the_others():
     p = torch.tensor([[0.95, 0.05], [0.4, 0.6]])
     logits = p.log().requires_grad_()
     target = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     loss = losses.new_focal(logits, target, gamma=2.0)
     loss.backward()
-    assert loss.item() == pytest.approx((2 - 0.4 / losses.LEARNT) ** 2 * -np.log(0.4) / 2, rel=1e-5)
+    assert loss.item() == pytest.approx(
+        (2 - 0.4 / losses.LEARNED) ** 2 * -np.log(0.4) / 2, rel=1e-5
+    )
     assert (logits.grad[0] == 0).all()
     assert loss > F.cross_entropy(logits[1:], target[1:]) / 2
 
@@ -75,7 +81,10 @@ def test_new_focal_calls_a_soft_target_learnt_when_it_is_met():
 
 def test_f1_of_hard_predictions_is_scikit_learns_macro_f1_over_the_true_classes():
     rng = np.random.default_rng(0)
-    truth, predicted = rng.integers(0, 4, 60), rng.integers(0, 5, 60)  # class 4 is predicted but never true
+    truth, predicted = (
+        rng.integers(0, 4, 60),
+        rng.integers(0, 5, 60),
+    )  # class 4 is predicted but never true
     expected = f1_score(truth, predicted, average="macro", labels=np.unique(truth))
     actual = losses.f1(certain(predicted), F.one_hot(torch.tensor(truth), 5).float())
     assert 1 - actual.item() == pytest.approx(expected, abs=1e-6)
@@ -95,9 +104,12 @@ def test_smoothing_is_torchs(batch):
     label = torch.arange(12) % 5
     target = F.one_hot(label, 5).float()
     expected = F.cross_entropy(logits, target, weights, label_smoothing=0.1)
-    torch.testing.assert_close(losses.combine({"ce": 1.0}, label_smoothing=0.1)(logits, target, weights), expected)
     torch.testing.assert_close(
-        F.cross_entropy(logits, losses.smooth(target, 0.1)), F.cross_entropy(logits, label, label_smoothing=0.1)
+        losses.combine({"ce": 1.0}, label_smoothing=0.1)(logits, target, weights), expected
+    )
+    torch.testing.assert_close(
+        F.cross_entropy(logits, losses.smooth(target, 0.1)),
+        F.cross_entropy(logits, label, label_smoothing=0.1),
     )
 
 
@@ -107,7 +119,9 @@ def test_neighbour_smoothing_gives_to_the_neighbours_only():
     joint = torch.rand(4, 3, 2, 3)
     smoothed = losses.smooth_neighbours(joint, 0.2)
     torch.testing.assert_close(smoothed.sum(dim=3), joint.sum(dim=3))
-    torch.testing.assert_close(smoothed.sum(dim=(1, 2)), losses.smooth_neighbours(joint.sum(dim=(1, 2)), 0.2))
+    torch.testing.assert_close(
+        smoothed.sum(dim=(1, 2)), losses.smooth_neighbours(joint.sum(dim=(1, 2)), 0.2)
+    )
 
 
 def test_class_weights_are_scikit_learns_balanced_ones():
@@ -121,8 +135,12 @@ def test_class_weights_are_scikit_learns_balanced_ones():
 
 def test_a_sum_of_losses_is_their_weighted_sum(batch):
     logits, target, weights = batch
-    expected = 0.4 * losses.f1(logits, target) + 0.6 * losses.focal(logits, target, weights, gamma=3.0)
-    torch.testing.assert_close(losses.combine({"f1": 0.4, "focal": 0.6}, gamma=3.0)(logits, target, weights), expected)
+    expected = 0.4 * losses.f1(logits, target) + 0.6 * losses.focal(
+        logits, target, weights, gamma=3.0
+    )
+    torch.testing.assert_close(
+        losses.combine({"f1": 0.4, "focal": 0.6}, gamma=3.0)(logits, target, weights), expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def seed(value):
 
 
 def batch(n):
-    """Photos whose value is their number, so that a mixed photo tells its sources; random joint targets and boxes."""
+    """Return photos whose value is their number, random joint targets and boxes."""
     images = torch.arange(n).float()[:, None, None, None].expand(n, 3, HEIGHT, WIDTH).clone()
     targets = torch.rand(n, 3 * 2 * 43).softmax(dim=1).view(n, 3, 2, 43)
     start = torch.rand(n, 2) * 8
@@ -81,7 +81,9 @@ def test_target_shares_are_the_pixels_shares_over_the_picture(name):
         kept = 1 - (mixed - images).mean(dim=(1, 2, 3)) / (images.flip(0) - images)[:, 0, 0, 0]
         kept[3] = 1.0  # the middle of an odd batch is its own partner
         kept = kept[:, None, None, None]
-        torch.testing.assert_close(mixed_targets, kept * targets + (1 - kept) * targets.flip(0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            mixed_targets, kept * targets + (1 - kept) * targets.flip(0), atol=1e-5, rtol=0
+        )
 
 
 @pytest.mark.parametrize("name", ["face_cutmix", "half_face"])
@@ -91,7 +93,9 @@ def test_target_shares_are_the_pixels_shares_of_the_face_box(name):
     for i in range(9):
         partner = sources(mixed[i], i)
         share = (mixed[i, 0][face(boxes[i])] != i).float().mean()
-        torch.testing.assert_close(mixed_targets[i], (1 - share) * targets[i] + share * targets[partner])
+        torch.testing.assert_close(
+            mixed_targets[i], (1 - share) * targets[i] + share * targets[partner]
+        )
 
 
 def test_face_cutmix_stays_inside_the_face_and_takes_from_the_partners_face():
@@ -107,7 +111,9 @@ def test_face_cutmix_stays_inside_the_face_and_takes_from_the_partners_face():
         if changed.any():
             rows, columns = face(boxes[sources(mixed[i, 0], i)])
             _, from_y, from_x = mixed[i][:, changed]
-            assert from_y.min() >= rows.start - 8  # a partner's face that is smaller than the cut is left by the difference
+            assert (
+                from_y.min() >= rows.start - 8
+            )  # a partner's face that is smaller than the cut is left by the difference
             assert from_x.max() <= columns.stop + 8
 
 
@@ -125,7 +131,9 @@ def test_half_face_leaves_each_half_pixel_identical():
         partner = next(j for j in range(8) if same[j][left:].all())
         assert 0.46 - 0.03 <= (left - 8) / 24 <= 0.54 + 0.03  # in whole pixels
         share = (32 - left) / 24
-        torch.testing.assert_close(mixed_targets[i], (1 - share) * targets[i] + share * targets[partner])
+        torch.testing.assert_close(
+            mixed_targets[i], (1 - share) * targets[i] + share * targets[partner]
+        )
 
 
 def test_half_face_brings_faces_at_different_places_together(monkeypatch):
@@ -133,7 +141,9 @@ def test_half_face_brings_faces_at_different_places_together(monkeypatch):
     images = torch.zeros(2, 3, HEIGHT, WIDTH)
     boxes = torch.tensor([[4.0, 6.0, 24.0, 26.0], [14.0, 20.0, 34.0, 40.0]])
     for i in range(2):
-        images[(i, slice(None), *face(boxes[i]))] = torch.arange(20.0) + 1 + 100 * i  # a face numbers its columns
+        images[(i, slice(None), *face(boxes[i]))] = (
+            torch.arange(20.0) + 1 + 100 * i
+        )  # a face numbers its columns
     mixed, _ = mixers.make_mixer("half_face", 1.0, 1.0)(images, torch.rand(2, 3, 2, 43), boxes)
     row = mixed[0, 0, 15, 4:24]
     assert torch.equal(row % 100, torch.arange(20.0) + 1)
@@ -152,7 +162,10 @@ def test_a_photo_whose_face_has_left_the_picture_is_left_alone(name):
         assert not (mixed[[0, 1, 3, 4, 5]] == 2).any()
 
 
-@pytest.mark.parametrize(("name", "alpha", "probability"), [("halfface", 1.0, 1.0), ("mixup", 0.0, 1.0), ("mixup", 1.0, 1.5)])
+@pytest.mark.parametrize(
+    ("name", "alpha", "probability"),
+    [("halfface", 1.0, 1.0), ("mixup", 0.0, 1.0), ("mixup", 1.0, 1.5)],
+)
 def test_wrong_values_are_refused(name, alpha, probability):
     with pytest.raises(ParameterError, match="mixer"):
         mixers.make_mixer(name, alpha, probability)

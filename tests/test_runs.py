@@ -2,19 +2,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from sklearn.metrics import f1_score
+from conftest import TASK
+from sklearn.metrics import f1_score, log_loss
 
 from lib import artefacts
 from lib.errors import ArtefactError
-from lib.score import predict, runs
-from lib.task import labels
+from lib.score import runs
+from lib.task import attributes
 
-PARAMS = {"experiment": "first", "seed": 0, "epochs": 3, "folds": [], "workers": 0, "pseudo_labels": "", "init_from": ""}
+COLUMNS = TASK.columns()
+PARAMS = {
+    "task": "mask",
+    "learn": [],
+    "experiment": "first",
+    "seed": 0,
+    "epochs": 3,
+    "folds": [],
+    "workers": 0,
+    "pseudo_labels": "",
+    "init_from": "",
+}
 
 
 @pytest.fixture
 def run(tmp_path):
-    return runs.start(str(tmp_path), PARAMS)
+    return runs.start(str(tmp_path), PARAMS, TASK)
 
 
 def write(run, fold, people=2):
@@ -22,36 +34,42 @@ def write(run, fold, people=2):
     rng = np.random.default_rng(fold)
     persons = [f"f{fold}p{k}" for k in range(people) for _ in range(7)]
     keys = pd.Index([f"{person}/{k % 7}" for k, person in enumerate(persons)], name="key")
-    table = pd.DataFrame(rng.dirichlet(np.ones(18), len(keys)), keys, list(labels.PROBABILITIES))
-    label = np.where(rng.random(len(keys)) < 0.5, table.to_numpy().argmax(1), rng.integers(0, 18, len(keys)))
+    table = pd.DataFrame(rng.dirichlet(np.ones(18), len(keys)), keys, COLUMNS)
+    label = np.where(
+        rng.random(len(keys)) < 0.5, table.to_numpy().argmax(1), rng.integers(0, 18, len(keys))
+    )
     oof = table.assign(fold=fold, label=label, person=persons)
-    test = table.iloc[:3].set_axis(pd.Index(["a", "b", "c"], name="key")).assign(fold=fold)
+    test = table.iloc[:3].set_axis(pd.Index(["a", "b", "c"], name="key"))
     (run.fold(fold) / "last.pt").parent.mkdir(exist_ok=True)
     (run.fold(fold) / "last.pt").touch()
-    predict.write_fold(oof, test, run.fold(fold))
+    run.write_fold(fold, oof, test)
     return oof
 
 
 def test_a_run_writes_its_parameters_and_opens_again_with_the_same(run, tmp_path):
     assert yaml.safe_load((run.folder / "params.yaml").read_text()) == PARAMS
-    assert runs.start(str(tmp_path), PARAMS | {"folds": [1], "workers": 2}).folder == run.folder
+    assert (
+        runs.start(str(tmp_path), PARAMS | {"folds": [1], "workers": 2}, TASK).folder == run.folder
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"seed": 1}, "seed was 0, is 1"), ({"new": "x"}, "new was None, is 'x'")], ids=["changed", "added"]
+    ("changes", "said"),
+    [({"seed": 1}, "seed was 0, is 1"), ({"new": "x"}, "new was None, is 'x'")],
+    ids=["changed", "added"],
 )
 def test_a_taken_name_is_refused_naming_what_differs(run, tmp_path, changes, said):
     write(run, 0)
     (run.fold(0) / "best.pt").touch()
     with pytest.raises(ArtefactError, match=said) as caught:
-        runs.start(str(tmp_path), PARAMS | changes)
+        runs.start(str(tmp_path), PARAMS | changes, TASK)
     assert "epochs" not in str(caught.value)
     assert yaml.safe_load((run.folder / "params.yaml").read_text()) == PARAMS
 
 
 def test_a_name_under_which_nothing_was_trained_is_free(run, tmp_path):
     (run.folder / "precision.csv").write_text("precision,chosen\nfp32,True\n")
-    runs.start(str(tmp_path), PARAMS | {"seed": 1})
+    runs.start(str(tmp_path), PARAMS | {"seed": 1}, TASK)
     assert yaml.safe_load((run.folder / "params.yaml").read_text())["seed"] == 1
     assert not (run.folder / "precision.csv").exists()
 
@@ -76,18 +94,20 @@ def test_nothing_is_scored_before_every_fold_is_there(run, tmp_path):
 def test_a_finished_run_is_scored_on_all_folds_together(run, tmp_path):
     oof = pd.concat([write(run, fold) for fold in (0, 1)])
     scores = runs.finish(run, [0, 1])
-    guess = oof[list(labels.PROBABILITIES)].to_numpy().argmax(1)
+    guess = oof[COLUMNS].to_numpy().argmax(1)
     seen = np.union1d(guess, oof["label"])
-    assert scores["oof_macro_f1"] == pytest.approx(f1_score(oof["label"], guess, labels=seen, average="macro"))
+    assert scores["oof_score"] == pytest.approx(
+        f1_score(oof["label"], guess, labels=seen, average="macro")
+    )
     assert scores["people"] == 4
     assert [row["fold"] for row in scores["folds"]] == [0, 1]
     loaded = runs.load(str(tmp_path), "first")
-    assert loaded.metrics()["oof_macro_f1"] == scores["oof_macro_f1"]
+    assert loaded.metrics()["oof_score"] == scores["oof_score"]
     assert len(loaded.oof()) == 28
     assert loaded.test().groupby("key")["fold"].apply(sorted).tolist() == [[0, 1]] * 3
     table = runs.score_table(scores)
     assert list(table.index) == [0, 1, "out-of-fold"]
-    assert table.loc["out-of-fold", "macro_f1"] == scores["oof_macro_f1"]
+    assert table.loc["out-of-fold", "macro_f1"] == scores["oof_score"]
 
 
 def test_a_run_that_is_not_there_names_those_that_are(run, tmp_path):
@@ -104,7 +124,9 @@ def test_weights_go_on_in_their_own_folds_alone(run, tmp_path):
     assert start(str(tmp_path), "", assigned) is None
     assert start(str(tmp_path), "first", assigned).folder == run.folder
     assert start(str(tmp_path), "first", assigned.drop("f0p0")).name == "first"
-    with pytest.raises(ArtefactError, match=r"4 people moved, 0 new here.*same data, seed, split and fold_count"):
+    with pytest.raises(
+        ArtefactError, match=r"4 people moved, 0 new here.*same data, seed, split and fold_count"
+    ):
         start(str(tmp_path), "first", 1 - assigned)
     with pytest.raises(ArtefactError, match="0 people moved, 1 new here"):
         start(str(tmp_path), "first", pd.concat([assigned, pd.Series({"stranger": 0})]))
@@ -116,4 +138,86 @@ def test_test_photos_used_once_stay_known(run, tmp_path):
     assert not runs.uses_test_photos(str(tmp_path), PARAMS)
     assert runs.uses_test_photos(str(tmp_path), PARAMS | {"pseudo_labels": "best"})
     artefacts.write_json({"test_photos_used": True}, run.folder / "metrics.json")
-    assert runs.uses_test_photos(str(tmp_path), PARAMS | {"experiment": "second", "init_from": "first"})
+    assert runs.uses_test_photos(
+        str(tmp_path), PARAMS | {"experiment": "second", "init_from": "first"}
+    )
+
+
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    """The folder of task files, a copy that a test may edit."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "mask.yaml").write_text((attributes.TASKS / "mask.yaml").read_text())
+    monkeypatch.setattr(attributes, "TASKS", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("cuts: [30, 60]", "cuts: [30, 59]"),
+        ("label: [mask, gender, age]", "label: [gender, mask, age]"),
+        ("metric: macro_f1", "metric: accuracy"),
+    ],
+)
+def test_a_run_whose_task_was_edited_is_refused(before, after, tasks, tmp_path):
+    run = runs.start(str(tmp_path), PARAMS, attributes.load("mask"))
+    write(run, 0)
+    (run.fold(0) / "best.pt").touch()
+    runs.finish(run, [0])
+    path = tasks / "mask.yaml"
+    path.write_text(path.read_text().replace(before, after))
+    for use in (
+        lambda: runs.start(str(tmp_path), PARAMS, attributes.load("mask")),
+        lambda: runs.load(str(tmp_path), "first"),
+    ):
+        with pytest.raises(
+            ArtefactError, match=r"another version of task 'mask'.*first/task\.yaml"
+        ):
+            use()
+
+
+def test_a_comment_or_another_answer_does_not_change_what_was_learned(tasks, tmp_path):
+    run = runs.start(str(tmp_path), PARAMS, attributes.load("mask"))
+    write(run, 0)
+    runs.finish(run, [0])
+    with (tasks / "mask.yaml").open("a") as file:
+        file.write("answer: {format: name, columns: [photo, what]}  # as the server wants it now\n")
+    assert runs.load(str(tmp_path), "first").task.answer.columns == ("photo", "what")
+
+
+def test_runs_of_earlier_versions_are_refused_with_what_to_do(run, tmp_path):
+    write(run, 0)
+    (run.fold(0) / "best.pt").touch()
+    runs.finish(run, [0])
+    (run.folder / "params.yaml").write_text("experiment: first\ntask: all\nold_from: 60\n")
+    for use in (
+        lambda: runs.start(str(tmp_path), PARAMS, TASK),
+        lambda: runs.load(str(tmp_path), "first"),
+    ):
+        with pytest.raises(ArtefactError, match="earlier version of facefold.*delete or move"):
+            use()
+
+
+def test_scores_are_named_by_the_tasks_metric(tmp_path):
+    described = {"attributes": {"kind": {"classes": list("abc")}}, "metric": "log_loss"}
+    task = attributes.parse(described, "one", "one.yaml")
+    run = runs.Run(tmp_path / "one", PARAMS, task)
+    chances = np.random.default_rng(0).dirichlet(np.ones(3), 30)
+    keys = pd.Index([f"k{k}" for k in range(30)], name="key")
+    table = pd.DataFrame(chances, keys, task.columns()).assign(fold=0)
+    label = np.random.default_rng(1).integers(0, 3, 30)
+    run.write_fold(0, table.assign(label=label, person=keys), table)
+    scores = runs.finish(run, [0])
+    assert scores["metric"] == "log_loss"
+    assert scores["oof_score"] == pytest.approx(-log_loss(label, chances))
+    assert list(runs.score_table(scores).columns) == ["log_loss", "accuracy", "kind"]
+    assert runs.score_table(scores).loc["out-of-fold", "log_loss"] == scores["oof_score"]
+
+
+def test_truth_is_joined_by_key_not_by_place():
+    keys = pd.Index(["a", "b"], name="key")
+    photos = pd.DataFrame({"label": [3, 5], "person": ["x", "y"]}, keys)
+    table = runs.oof_table(pd.DataFrame({"p00": [0.1, 0.2]}, keys[::-1]), photos, fold=2)
+    assert table.loc["a"].to_dict() == {"p00": 0.2, "fold": 2, "label": 3, "person": "x"}

@@ -1,60 +1,80 @@
-"""Notebook 03 on colours that tell the label: what it leaves, that it learns, and that shuffled labels teach nothing."""
+"""Notebook 03 on colours that tell the label: what it leaves, and what it learns."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import run_cells
+from conftest import TASK, run_cells
 
 from lib.errors import ArtefactError, ParameterError
-from lib.learn import models, train
+from lib.learn import loop, models
 from lib.score import runs
 
 torch.set_num_threads(1)
 QUICK = {
-    "backbone": ["test_efficientnet"], "pretrained": False, "image_size": [32, 32], "relabel": [], "augment": ["none"],
-    "fold_count": 3, "epochs": 10, "batch_size": 16, "learning_rate": 0.005, "dropout": 0.0, "ema_decay": 0.8,
-    "precision": "fp32",
+    "backbone": ["test_efficientnet"], "pretrained": False, "image_size": [32, 32],
+    "relabel": [], "augment": ["none"], "fold_count": 3, "epochs": 10, "batch_size": 16,
+    "learning_rate": 0.005, "dropout": 0.0, "ema_decay": 0.8, "precision": "fp32",
 }  # fmt: skip
 
 
 @pytest.fixture
 def notebook(tiny_work, tmp_path):
     """Return a function that runs notebook 03 on the tiny set."""
-    yield lambda **changes: run_cells("03_train", work_dir=str(tiny_work), runs_dir=str(tmp_path / "runs"), **QUICK | changes)
+    yield lambda **changes: run_cells(
+        "03_train", work_dir=str(tiny_work), runs_dir=str(tmp_path / "runs"), **QUICK | changes
+    )
     plt.close("all")
 
 
 def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypatch):
     first = notebook()
-    folder = tmp_path / "runs" / "baseline"
-    assert first["scores"]["oof_macro_f1"] > 0.8
+    folder = tmp_path / "runs" / "demo"
+    assert first["scores"]["oof_score"] > 0.8
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    each = {f"fold{fold}/{name}" for fold in range(3) for name in ("best.pt", "history.csv", "oof.parquet", "test.parquet")}
-    assert left == each | {"params.yaml", "precision.csv", "oof.parquet", "test.parquet", "metrics.json"}
+    each = {
+        f"fold{fold}/{name}"
+        for fold in range(3)
+        for name in ("best.pt", "history.csv", "oof.parquet", "test.parquet")
+    }
+    assert left == each | {
+        "params.yaml",
+        "task.yaml",
+        "precision.csv",
+        "oof.parquet",
+        "test.parquet",
+        "metrics.json",
+    }
     assert yaml.safe_load((folder / "params.yaml").read_text())["learning_rate"] == 0.005
 
-    run = runs.load(str(tmp_path / "runs"), "baseline")
+    run = runs.load(str(tmp_path / "runs"), "demo")
     assert len(run.oof()) == run.oof().index.nunique() == 126
     assert (run.oof().groupby("person")["fold"].nunique() == 1).all()
     assert (run.test().groupby("key").size() == 3).all()
 
-    monkeypatch.setattr(train, "fit", None)
+    monkeypatch.setattr(loop, "fit", None)
     assert notebook()["scores"] == first["scores"]
     with pytest.raises(ArtefactError, match=r"dropout was 0\.0, is 0\.5"):
         notebook(dropout=0.5)
 
 
 def test_shuffled_labels_score_at_chance(notebook):
-    assert notebook(shuffle_labels=True, fold_count=2, epochs=4)["scores"]["oof_macro_f1"] < 0.2
+    assert notebook(shuffle_labels=True, fold_count=2, epochs=4)["scores"]["oof_score"] < 0.2
 
 
 def test_a_killed_run_continues_to_the_same_predictions(notebook, tmp_path, monkeypatch):
-    short = {"epochs": 2, "fold_count": 2, "mixer": "half_face", "dropout": 0.2, "freeze": "first", "augment": ["light"]}
+    short = {
+        "epochs": 2,
+        "fold_count": 2,
+        "mixer": "half_face",
+        "dropout": 0.2,
+        "freeze": "first",
+        "augment": ["light"],
+    }
     whole = notebook(experiment="whole", **short)
     trained = []
-    epoch_of = train.train_epoch
+    epoch_of = loop.train_epoch
 
     def killed(learner, batches, description):
         trained.append(description)
@@ -62,10 +82,10 @@ def test_a_killed_run_continues_to_the_same_predictions(notebook, tmp_path, monk
             raise KeyboardInterrupt
         return epoch_of(learner, batches, description)
 
-    monkeypatch.setattr(train, "train_epoch", killed)
+    monkeypatch.setattr(loop, "train_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         notebook(experiment="killed", **short)
-    run = runs.Run(tmp_path / "runs" / "killed", {})
+    run = runs.Run(tmp_path / "runs" / "killed", {}, TASK)
     assert run.folds == [0]
     assert not (run.folder / "metrics.json").exists()
     continued = notebook(experiment="killed", **short)
@@ -84,22 +104,27 @@ def test_a_run_starts_from_another(notebook, monkeypatch):
     quick = {"epochs": 1, "warmup_epochs": 0, "max_batches": 1, "fold_count": 2}
     notebook(experiment="before", **quick)
     started = []
-    start = models.start
-    monkeypatch.setattr(models, "start", lambda model, folder: started.append(folder) or start(model, folder))
-    notebook(experiment="after", init_from="before", age_head="ordinal", **quick)
-    assert [(folder.parent.name, folder.name) for folder in started] == [("before", "fold0"), ("before", "fold1")]
+    start = models.start_from
+    monkeypatch.setattr(
+        models, "start_from", lambda model, folder: started.append(folder) or start(model, folder)
+    )
+    notebook(experiment="after", init_from="before", ordered_head="ordinal", **quick)
+    assert [(folder.parent.name, folder.name) for folder in started] == [
+        ("before", "fold0"),
+        ("before", "fold1"),
+    ]
 
 
-@pytest.mark.parametrize(("split", "task"), [("holdout", "age"), ("none", "all")])
-def test_every_split_ends_in_test_predictions(notebook, split, task):
-    made = notebook(epochs=1, warmup_epochs=0, max_batches=1, split=split, task=task)
+@pytest.mark.parametrize(("split", "learn"), [("holdout", ["age"]), ("none", [])])
+def test_every_split_ends_in_test_predictions(notebook, split, learn):
+    made = notebook(epochs=1, warmup_epochs=0, max_batches=1, split=split, learn=learn)
     run = made["run"]
     assert (run.test().groupby("key").size() == 1).all()
     assert len(run.oof()) == (42 if split == "holdout" else 0)
-    assert (made["scores"]["oof_macro_f1"] is None) == (split == "none")
+    assert (made["scores"]["oof_score"] is None) == (split == "none")
 
 
 def test_nonsense_leaves_no_run_behind(notebook, tmp_path):
-    with pytest.raises(ParameterError, match="learns no age of its own"):
-        notebook(head="joint", age_head="years")
+    with pytest.raises(ParameterError, match="no ordered attribute of its own"):
+        notebook(head="joint", ordered_head="values")
     assert not (tmp_path / "runs").exists()

@@ -1,47 +1,50 @@
-"""Folds over people: stratified by gender x age group, no person ever in two."""
+"""Folds over people: balanced by what is recorded of them, nobody ever in two."""
 
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from lib.errors import DataError, ParameterError, pick
-from lib.task.labels import AGE_GROUPS, CLASSES, GENDERS
+from lib.task.attributes import Task
 
-ALWAYS_TRAINED = -1  # the fold of people whom no fold validates
-
-
-def _kfold(folds: pd.Series) -> pd.Series:
-    return folds
-
-
-def _holdout(folds: pd.Series) -> pd.Series:
-    return folds.where(folds == 0, ALWAYS_TRAINED)
+ALWAYS_TRAINED = -1  # the fold of people who are never validated
+SPLITS = {  # by name, which folds validate somebody
+    "kfold": lambda fold: fold >= 0,
+    "holdout": lambda fold: fold == 0,
+    "none": lambda fold: fold < 0,
+}
 
 
-def _none(folds: pd.Series) -> pd.Series:
-    return folds.where(folds < 0, ALWAYS_TRAINED)
+def assign(people: pd.DataFrame, task: Task, split: str, fold_count: int, seed: int) -> pd.Series:
+    """Return each person's fold, from ``people`` indexed by person.
 
-
-SPLITS = {"kfold": _kfold, "holdout": _holdout, "none": _none}
-
-
-def assign(people: pd.DataFrame, split: str, fold_count: int, seed: int) -> pd.Series:
-    """Return each person's fold (index: person), from ``people`` indexed by person with gender and age_group.
-
-    ``kfold`` validates every person once; ``holdout`` validates fold 0 alone; ``none`` trains on everyone and validates nobody.
+    ``kfold`` validates every person once; ``holdout`` validates fold 0 alone; ``none`` trains on
+    everyone and validates nobody, so that any number of folds will do.
     """
-    strata = people["gender"].astype(int) * len(AGE_GROUPS) + people["age_group"].astype(int)
-    scarcest = strata.value_counts().min()
-    if not 2 <= fold_count <= scarcest:
-        group = strata.value_counts().idxmin()
-        who = f"{GENDERS[group // len(AGE_GROUPS)]} {AGE_GROUPS[group % len(AGE_GROUPS)]}"
-        raise ParameterError(
-            f"fold_count={fold_count} must be from 2 to {scarcest}, the number of people in the scarcest group ({who})"
-        )
+    validates = pick(SPLITS, split, "split")
     folds = pd.Series(ALWAYS_TRAINED, index=people.index, name="fold")
+    if split == "none":
+        return folds
+    strata = task.strata(people).astype(int)
+    _check_count(strata, task, fold_count)
     splitter = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed)
     for fold, (_, validated) in enumerate(splitter.split(people, strata, groups=people.index)):
         folds.iloc[validated] = fold
-    return pick(SPLITS, split, "split")(folds)
+    return folds.where(validates(folds), ALWAYS_TRAINED)
+
+
+def _check_count(strata: pd.Series, task: Task, fold_count: int) -> None:
+    people, names = strata.value_counts(), task.combinations(task.per("person") or task.names)
+    scarcest, group = people.min(), names[people.idxmin()]
+    if scarcest < 2:
+        raise ParameterError(
+            f"only {scarcest} person is {group}, and folds need two of each group: take "
+            "split='none', or leave that person out"
+        )
+    if not 2 <= fold_count <= scarcest:
+        raise ParameterError(
+            f"fold_count={fold_count} must be from 2 to {scarcest}, the number of people in the "
+            f"scarcest group ({group})"
+        )
 
 
 def numbers(folds: pd.Series) -> list[int]:
@@ -50,7 +53,7 @@ def numbers(folds: pd.Series) -> list[int]:
 
 
 def divide(photos: pd.DataFrame, folds: pd.Series, fold: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (training photos, validation photos) of a fold; ``photos`` has a person column, ``folds`` is indexed by person."""
+    """Return (training photos, validation photos) of a fold; ``folds`` is indexed by person."""
     validated = photos["person"].map(folds) == fold
     training, validation = photos[~validated], photos[validated]
     check_disjoint(training["person"], validation["person"])
@@ -61,12 +64,26 @@ def check_disjoint(training: pd.Series, validation: pd.Series) -> None:
     """Raise DataError when a person is on both sides: a score measured so would be a leak."""
     both = sorted(set(training) & set(validation))
     if both:
-        raise DataError(f"{len(both)} people are in training and validation both, first {both[:3]}: make folds by person")
+        raise DataError(
+            f"{len(both)} people are in training and validation both, first {both[:3]}: "
+            "make folds by person"
+        )
 
 
-def report(photos: pd.DataFrame, folds: pd.Series) -> pd.DataFrame:
-    """Return people, photos and the share of each of the 18 classes by fold: columns are classes, rows folds."""
+def report(photos: pd.DataFrame, folds: pd.Series, task: Task) -> pd.DataFrame:
+    """Return people, photos and the share of every class by fold: rows are folds.
+
+    Classes are those of the label, or of each attribute where the task has too many labels.
+    """
     fold = photos["person"].map(folds).rename("fold")
-    shares = pd.crosstab(fold, photos["label"], normalize="index").reindex(columns=range(len(CLASSES)), fill_value=0.0)
     counts = photos.groupby(fold)["person"].agg(people="nunique", photos="size")
-    return pd.concat([counts, shares.set_axis(CLASSES, axis=1)], axis=1)
+    classes = {"label": photos["label"].astype(int)} if task.joint else task.groups(photos)
+    return pd.concat(
+        [counts, *(_shares(fold, classes[name], task, name) for name in classes)], axis=1
+    )
+
+
+def _shares(fold: pd.Series, classes: pd.Series, task: Task, name: str) -> pd.DataFrame:
+    shares = pd.crosstab(fold, classes, normalize="index")
+    names = task.classes(name)
+    return shares.reindex(columns=range(len(names)), fill_value=0.0).set_axis(names, axis=1)

@@ -1,1 +1,1 @@
-"""Data sets made here, so that everything can be tried offline: synthetic people and their leaderboard."""
+"""Data sets made here, so that everything can be tried offline, and the demo's leaderboard."""

@@ -1,1 +1,1 @@
-"""Where the face is, and what is cut out around it: MTCNN, the detection policy, crops."""
+"""Where the face is and what is cut out around it: detector, policy, geometry, background."""

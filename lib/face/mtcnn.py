@@ -1,8 +1,9 @@
 """MTCNN's three stages over a batch of photos, with the networks and weights of facenet-pytorch.
 
-Zhang et al. 2016, https://arxiv.org/abs/1604.02878. Differs from the package's ``detect`` in how pictures are resized
-(OpenCV on uint8 where it has torch on float: most of the time went there) and in that the second stage sees only a
-photo's best proposals: at one face a photo the others are repetitions.
+Zhang et al. 2016, https://arxiv.org/abs/1604.02878. Two things differ from the package's
+``detect``: pictures are resized by OpenCV on uint8 instead of torch on float, which took most of
+the time, and the second stage sees only the best proposals per photo, since the others of one face
+are repetitions.
 """
 
 from functools import lru_cache
@@ -13,13 +14,24 @@ import numpy as np
 import pandas as pd
 import torch
 from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils.detect_face import batched_nms_numpy, bbreg, generateBoundingBox, rerec
-from PIL import Image
+from facenet_pytorch.models.utils.detect_face import (
+    batched_nms_numpy,
+    bbreg,
+    generateBoundingBox,
+    rerec,
+)
+from PIL import Image, ImageOps
 from torchvision.ops import batched_nms
 
 FACTOR = 0.709  # between two levels of the pyramid: the area halves
-PROPOSALS = 24  # a photo, best first, that reach the second stage
-GROUP = 32  # patches a pass of the later stages: their memory is the same however many faces there are
+PROPOSALS = 24  # per photo, best first, that reach the second stage
+GROUP = 32  # patches per pass of the later stages, which bounds their memory
+# Arguments of two looks at a photo: px of the smallest face and the thresholds of the three stages.
+# 40 px of a photo at half size are 80, a fifth of the usual width. The first look has the package's
+# thresholds, except that the last one is lower, so that the policy sees low scores too. The second
+# look, for photos without a sure face, accepts more from the start, at scales in between.
+LOOKS = ((40, (0.6, 0.7, 0.3)), (30, (0.4, 0.5, 0.3)))
+SETTINGS = (FACTOR, PROPOSALS)
 
 
 @lru_cache(maxsize=1)
@@ -28,10 +40,13 @@ def _networks() -> MTCNN:
 
 
 @torch.inference_mode()
-def detect(photos: np.ndarray, min_face: int, thresholds: tuple[float, float, float]) -> list[np.ndarray]:
-    """Return the faces in photos (n, h, w, 3) RGB uint8: an array (k, 15) a photo.
+def detect(
+    photos: np.ndarray, min_face: int, thresholds: tuple[float, float, float]
+) -> list[np.ndarray]:
+    """Return the faces in photos (n, h, w, 3) RGB uint8: an array (k, 15) per photo.
 
-    Columns: x0, y0, x1, y1, score, then x, y of left eye, right eye, nose, left and right end of the mouth.
+    Columns: x0, y0, x1, y1, score, then x, y of left eye, right eye, nose, left and right end of
+    the mouth.
     """
     first, second, third = thresholds
     boxes, owner = _propose(photos, min_face, first)
@@ -41,22 +56,28 @@ def detect(photos: np.ndarray, min_face: int, thresholds: tuple[float, float, fl
 
 
 def detect_one_by_one(files: list[Path]) -> pd.DataFrame:
-    """Return x0, y0, x1, y1, score of the best face in each file as facenet-pytorch finds it by default, NaN for none.
+    """Return x0, y0, x1, y1, score of the best face per file, NaN for none, by the package itself.
 
-    ``MTCNN().detect`` on one PIL picture after the other is how most code calls it: the yardstick of ``detect``.
+    ``MTCNN().detect`` on one PIL picture after the other is how most code calls facenet-pytorch, so
+    ``detect`` is compared with it.
     """
     mtcnn, rows = MTCNN(select_largest=False), []
     for file in files:
-        boxes, scores = mtcnn.detect(Image.open(file).convert("RGB"))
+        picture = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+        boxes, scores = mtcnn.detect(picture)
         rows.append([np.nan] * 5 if boxes is None else [*boxes[0], scores[0]])
     return pd.DataFrame(rows, columns=["x0", "y0", "x1", "y1", "score"])
 
 
 def _scales(height: int, width: int, min_face: int) -> list[float]:
-    """Return the pyramid's scales: from 12 px for the smallest face to 12 px for the photo's shorter side."""
-    scales = [12 / min_face]
-    while min(height, width) * scales[-1] * FACTOR >= 12:
-        scales.append(scales[-1] * FACTOR)
+    """Return the pyramid's scales: from 12 px for the smallest face to 12 px for the shorter side.
+
+    There are none for a photo whose shorter side is below ``min_face``.
+    """
+    scale, scales = 12 / min_face, []
+    while min(height, width) * scale >= 12:
+        scales.append(scale)
+        scale *= FACTOR
     return scales
 
 
@@ -65,13 +86,17 @@ def _input(pictures: list[np.ndarray]) -> torch.Tensor:
     return (batch - 127.5) / 128
 
 
-def _propose(photos: np.ndarray, min_face: int, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return squares (m, 5: box and score) that may hold a face, and the photo that each belongs to."""
+def _propose(
+    photos: np.ndarray, min_face: int, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return squares (m, 5: box and score) that may hold a face, and the photo of each."""
     height, width = photos.shape[1:3]
-    levels = []
+    levels = [(torch.empty(0, 9), torch.empty(0, dtype=torch.long))]  # a small photo has no others
     for scale in _scales(height, width, min_face):
         size = (int(width * scale + 1), int(height * scale + 1))
-        shifts, scores = _networks().pnet(_input([cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos]))
+        shifts, scores = _networks().pnet(
+            _input([cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos])
+        )
         boxes, owner = generateBoundingBox(shifts, scores[:, 1], scale, threshold)
         kept = batched_nms(boxes[:, :4], boxes[:, 4], owner, 0.5)
         levels.append((boxes[kept], owner[kept]))
@@ -84,23 +109,31 @@ def _propose(photos: np.ndarray, min_face: int, threshold: float) -> tuple[torch
 
 
 def _rank(owner: torch.Tensor, photos: int) -> torch.Tensor:
-    """Return, for rows sorted best first, how many better ones of the same photo come before each."""
+    """Return, for rows sorted best first, how many of the same photo come before each."""
     mine = torch.nn.functional.one_hot(owner, photos)
     return (mine.cumsum(0) * mine).sum(1) - 1
 
 
-def _patches(photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, side: int) -> torch.Tensor:
-    """Cut ``boxes`` out of the photos that own them, resized to (m, 3, side, side); what lies outside is left out."""
+def _patches(
+    photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, side: int
+) -> torch.Tensor:
+    """Cut ``boxes`` out of the photos that own them, resized to (m, 3, side, side).
+
+    What lies outside the photo is left out.
+    """
     height, width = photos.shape[1:3]
     corners = boxes[:, :4].int().numpy()
     corners[:, :2] = np.clip(corners[:, :2] - 1, 0, (width - 2, height - 2))
     corners[:, 2:] = np.clip(corners[:, 2:], corners[:, :2] + 1, (width, height))
-    cuts = (photos[k, y0:y1, x0:x1] for k, (x0, y0, x1, y1) in zip(owner.tolist(), corners.tolist(), strict=True))
+    cuts = (
+        photos[k, y0:y1, x0:x1]
+        for k, (x0, y0, x1, y1) in zip(owner.tolist(), corners.tolist(), strict=True)
+    )
     return _input([cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA) for cut in cuts])
 
 
 def _in_groups(network: torch.nn.Module, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return what ``network`` says of patches (m, 3, side, side), m > 0, asked ``GROUP`` at a time."""
+    """Return the network's outputs for patches (m, 3, side, side), m > 0, ``GROUP`` at a time."""
     parts = [network(group) for group in patches.split(GROUP)]
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
@@ -108,27 +141,28 @@ def _in_groups(network: torch.nn.Module, patches: torch.Tensor) -> tuple[torch.T
 def _refine(
     photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Second stage: drop squares that are no face, move the others."""
+    """Second stage: drop squares that hold no face, move the others."""
     if not len(boxes):
         return boxes, owner
     shifts, scores = _in_groups(_networks().rnet, _patches(photos, boxes, owner, 24))
     face = scores[:, 1] > threshold
-    boxes, owner, shifts = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face], shifts[face]
+    boxes, owner = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face]
     kept = batched_nms(boxes[:, :4], boxes[:, 4], owner, 0.7)
-    return rerec(bbreg(boxes[kept], shifts[kept])), owner[kept]
+    return rerec(bbreg(boxes[kept], shifts[face][kept])), owner[kept]
 
 
 def _finish(
     photos: np.ndarray, boxes: torch.Tensor, owner: torch.Tensor, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Third stage: drop squares that are no face, move the others, add landmarks; (k, 15) and owners."""
+    """Third stage: drop squares that hold no face, move the others, add landmarks (k, 15)."""
     if not len(boxes):
         return torch.empty(0, 15), owner
     shifts, marks, scores = _in_groups(_networks().onet, _patches(photos, boxes, owner, 48))
     face = scores[:, 1] > threshold
     boxes, owner = torch.cat([boxes[face, :4], scores[face, 1:]], dim=1), owner[face]
     sides = boxes[:, 2:4] - boxes[:, :2] + 1
-    marks = torch.stack([marks[face, :5], marks[face, 5:]], dim=2) * sides[:, None] + boxes[:, None, :2] - 1
+    marks = torch.stack([marks[face, :5], marks[face, 5:]], dim=2) * sides[:, None]
+    marks = marks + boxes[:, None, :2] - 1
     boxes = bbreg(boxes, shifts[face])
     kept = batched_nms_numpy(boxes[:, :4], boxes[:, 4], owner, 0.7, "Min")
     return torch.cat([boxes[kept], marks[kept].flatten(1)], dim=1), owner[kept]

@@ -1,1 +1,1 @@
-"""Everything that trains a model: the recipe and each ingredient that it puts together."""
+"""Everything that trains a model: the recipe, and each ingredient that it puts together."""

@@ -1,7 +1,8 @@
-"""Losses on one classification part: ``loss(logits (N, C), target (N, C), class_weights (C,) or None) -> scalar``.
+"""Losses ``(logits (N, C), target (N, C), class_weights (C,) or None) -> scalar``.
 
-Targets are soft (rows sum to 1), so mixing, smoothing and pseudo-labels compose with every loss. All of them average
-over the N photos as ``F.cross_entropy`` does with soft targets: class weights scale the terms and are not divided out.
+Targets are soft (rows sum to 1), so mixing, smoothing and pseudo-labels combine with every loss.
+All of them average over the N photos as ``F.cross_entropy`` does with soft targets: class weights
+scale the terms and are not divided out. A new loss is an entry of LOSSES.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from lib.errors import ParameterError, pick
 
-LEARNT = 0.8  # agreement with the target from which "new focal" leaves a photo alone
+LEARNED = 0.8  # agreement with the target from which "new focal" ignores a photo
 
 
 def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -23,37 +24,43 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
     return F.cross_entropy(logits, target, weight=class_weights)
 
 
-def focal(logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:
-    """Return ``-sum_c w_c t_c (1 - p_c)^gamma log p_c`` averaged over photos; ``gamma = 0`` is ``cross_entropy``.
+def focal(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0
+) -> Tensor:
+    """Return ``-sum_c w_c t_c (1 - p_c)^gamma log p_c``, the mean over photos.
 
-    Focal loss, https://arxiv.org/abs/1708.02002, written for soft targets.
+    With ``gamma = 0`` it is ``cross_entropy``. Focal loss, https://arxiv.org/abs/1708.02002,
+    written for soft targets.
     """
     log_p = logits.log_softmax(dim=1)
-    # The floor keeps the slope of (1 - p)^gamma finite where p has rounded to 1 and gamma is below 1.
+    # The floor keeps the slope of (1 - p)^gamma finite where p is rounded to 1 and gamma below 1.
     doubt = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).eps)
     terms = -target * doubt**gamma * log_p
     return _weighted(terms, class_weights).sum(dim=1).mean()
 
 
-def new_focal(logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0) -> Tensor:
-    """Return a cross entropy that leaves learnt photos and pushes the others.
+def new_focal(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0
+) -> Tensor:
+    """Return a cross entropy that ignores photos already learned and weighs the others more.
 
-    Our reading of "leave learnt samples, push the unlearnt": a photo agrees with its target by ``a = sum_c min(p_c, t_c)``
-    (for a hard label: the probability of the true class). From ``a = LEARNT`` on it contributes nothing; below, its cross
-    entropy counts ``(2 - a / LEARNT)^gamma`` times: once near the threshold, ``2^gamma`` times where nothing agrees.
-    The factor is a constant to the gradient.
+    A photo agrees with its target by ``a = sum_c min(p_c, t_c)``, for a hard label the probability
+    of the true class. From ``a = LEARNED`` on it adds nothing; below, its cross entropy counts
+    ``(2 - a / LEARNED)^gamma`` times: once near the threshold, ``2^gamma`` times where nothing
+    agrees. The factor is a constant to the gradient. Our reading of the seed team of 2021.
     """
     log_p = logits.log_softmax(dim=1)
     agreement = torch.minimum(log_p.detach().exp(), target).sum(dim=1)
-    push = torch.where(agreement < LEARNT, (2 - agreement / LEARNT) ** gamma, 0.0)
+    push = torch.where(agreement < LEARNED, (2 - agreement / LEARNED) ** gamma, 0.0)
     return (push * _weighted(-target * log_p, class_weights).sum(dim=1)).mean()
 
 
 def f1(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return 1 - soft macro F1 over the batch: counts are sums of probabilities, ``F1_c = 2 tp_c / (sum p_c + sum t_c)``.
+    """Return 1 - soft macro F1 of the batch, with ``F1_c = 2 tp_c / (sum p_c + sum t_c)``.
 
-    Averaged over the classes that have target mass in the batch; mass predicted for the others costs through the recall
-    of those. ``class_weights`` are not used: a macro mean already weighs classes equally.
+    Counts are sums of probabilities. The mean is over classes that the batch's targets have; what
+    is predicted for other classes costs recall. ``class_weights`` are not used: a macro mean
+    already weighs classes equally.
     """
     p = logits.softmax(dim=1)
     mass = target.sum(dim=0)
@@ -61,7 +68,9 @@ def f1(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> T
     return 1 - score[mass > 0].mean()
 
 
-LOSSES = {"ce": cross_entropy, "focal": focal, "new_focal": new_focal, "f1": f1}
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "ce": cross_entropy, "focal": focal, "new_focal": new_focal, "f1": f1,
+}  # fmt: skip
 FOCUSED = ("focal", "new_focal")  # the losses that gamma shapes
 
 
@@ -70,38 +79,44 @@ def combine(
 ) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """Return the weighted sum of losses, such as ``{"f1": 0.4, "focal": 0.6}``, as one loss.
 
-    ``gamma`` (>= 0) shapes the focal losses; ``label_smoothing`` (0 to below 1) acts on the target of every term.
-    ParameterError: no terms, an unknown name, a weight that is not a positive number, gamma or smoothing out of range.
+    ``gamma`` (>= 0) shapes the focal losses; ``label_smoothing`` (0 to below 1) acts on every
+    target. ParameterError: no terms, an unknown name, a weight that is not a positive number, gamma
+    or smoothing out of range.
     """
     _check(terms, gamma, label_smoothing)
     losses = {name: _shaped(name, gamma) for name in terms}
 
     def loss(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
         target = smooth(target, label_smoothing)
-        return sum(weight * losses[name](logits, target, class_weights) for name, weight in terms.items())
+        return sum(
+            weight * losses[name](logits, target, class_weights) for name, weight in terms.items()
+        )
 
     return loss
 
 
 def smooth(target: Tensor, epsilon: float) -> Tensor:
-    """Return ``(1 - epsilon) target + epsilon / C`` over the last axis of C classes, as torch's label smoothing does."""
+    """Return ``(1 - epsilon) target + epsilon / C`` over C classes, torch's label smoothing."""
     return target * (1 - epsilon) + epsilon / target.shape[-1]
 
 
 def smooth_neighbours(target: Tensor, share: float) -> Tensor:
-    """Move ``share`` of each age group's mass to its neighbours; ``target`` is (…, 3), the last axis the age groups.
+    """Move ``share`` of each group to its neighbours; the last axis of ``target`` is the groups.
 
-    The middle group gives half of it to either side, an end group all of it to the middle (2nd place 2021, share 0.2).
+    A group between two others gives half of it to either side, a group at an end all of it to its
+    one neighbour (2nd place of 2021, share 0.2).
     """
     _fraction("neighbour_smoothing", share)
-    moves = [[1 - share, share, 0], [share / 2, 1 - share, share / 2], [0, share, 1 - share]]
-    return target @ target.new_tensor(moves)
+    count = target.shape[-1]
+    near = torch.diag(torch.ones(count - 1), 1) + torch.diag(torch.ones(count - 1), -1)
+    moves = (1 - share) * torch.eye(count) + share * near / near.sum(1, keepdim=True)
+    return target @ moves.to(target)
 
 
 def class_weights(counts) -> Tensor:
-    """Return float32 weights (C,) inverse to photos per class, as scikit-learn's "balanced": total / (classes * count).
+    """Return float32 weights (C,): total / (classes * count), scikit-learn's "balanced".
 
-    A class without photos weighs 0 and does not count among the classes.
+    A class without photos weighs 0 and is not counted among the classes.
     """
     counts = np.asarray(counts, dtype=float)
     present = counts > 0
@@ -121,12 +136,17 @@ def _shaped(name: str, gamma: float) -> Callable[..., Tensor]:
 def _check(terms: Mapping[str, float], gamma: float, label_smoothing: float) -> None:
     if not terms:
         raise ParameterError(
-            f"loss={dict(terms)!r} names no loss; give at least one of {', '.join(LOSSES)}, such as {{'ce': 1.0}}"
+            f"loss={dict(terms)!r} names no loss; give at least one of {', '.join(LOSSES)}, "
+            "such as {'ce': 1.0}"
         )
     for name, weight in terms.items():
         pick(LOSSES, name, "loss")
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < float("inf"):
-            raise ParameterError(f"loss weight {name}={weight!r} must be a positive number; leave {name} out to switch it off")
+        number = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not number or not 0 < weight < float("inf"):
+            raise ParameterError(
+                f"loss weight {name}={weight!r} must be a positive number; "
+                f"leave {name} out to switch it off"
+            )
     if not 0 <= gamma < float("inf"):
         raise ParameterError(f"focal_gamma={gamma!r} must be 0 or more; 2 is usual")
     _fraction("label_smoothing", label_smoothing)

@@ -1,7 +1,7 @@
-"""Which arithmetic is fastest here: a probe of a few steps decides, as no rule does.
+"""Which numeric precision is fastest here: a probe of a few steps decides, as no rule does.
 
-On CPUs with bf16 units dense networks and transformers gain three times and depthwise ones lose; on a GPU that has bf16 units
-it is taken without a probe.
+On CPUs with bf16 units dense networks and transformers train three times as fast and depthwise ones
+more slowly; a GPU with bf16 units uses them without a probe.
 """
 
 import time
@@ -38,7 +38,7 @@ PROBE_STEPS = 2  # timed steps, after one that is not
 
 
 def choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path) -> pd.DataFrame:
-    """Return a frame of precisions with the column ``chosen``; ``auto`` probes on a CPU (images_per_second), once a run.
+    """Return a frame of precisions with the column ``chosen``; ``auto`` probes once on a CPU.
 
     The choice is written to ``path``, so a run that continues computes as it began.
     """
@@ -52,8 +52,9 @@ def choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path)
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         table["chosen"] = table.index == ("bf16_channels_last" if native else "fp32_channels_last")
     else:
-        table["images_per_second"] = [speed(model, precision, image_size, batch_size) for precision in PRECISIONS.values()]
-        table["chosen"] = table["images_per_second"] == table["images_per_second"].max()
+        speeds = [speed(model, each, image_size, batch_size) for each in PRECISIONS.values()]
+        table["images_per_second"] = speeds
+        table["chosen"] = table["images_per_second"] == max(speeds)
     artefacts.write_table(table.reset_index(), path)
     return table
 
@@ -64,9 +65,10 @@ def chosen(table: pd.DataFrame) -> Precision:
 
 
 def speed(model: nn.Module, precision: Precision, image_size, batch_size: int) -> float:
-    """Return training images a second (forward and backward) of a copy of ``model`` on random pictures."""
+    """Return images per second, forward and backward, of a copy of ``model`` on random pictures."""
     model = deepcopy(model).train().to(memory_format=precision.memory_format)
-    images = torch.rand(batch_size, 3, *image_size).mul(255).contiguous(memory_format=precision.memory_format)
+    images = torch.rand(batch_size, 3, *image_size) * 255
+    images = images.contiguous(memory_format=precision.memory_format)
     for step in range(PROBE_STEPS + 1):
         if step == 1:
             start = time.perf_counter()
@@ -77,20 +79,21 @@ def speed(model: nn.Module, precision: Precision, image_size, batch_size: int) -
 
 
 def accelerator(precision: Precision, accumulate: int = 1, compiled: bool = False) -> Accelerator:
-    """Return accelerate's manager of device, processes (``accelerate launch``), mixed precision and gradient accumulation.
+    """Return accelerate's manager of device, processes, mixed precision and accumulation.
 
     ``compiled`` passes models through torch.compile.
     """
-    AcceleratorState._reset_state()  # or a kernel that has trained at one precision would refuse another
+    AcceleratorState._reset_state()  # else a kernel refuses to change its precision
     return Accelerator(
         mixed_precision=precision.mixed_precision,
         gradient_accumulation_steps=accumulate,
         dynamo_backend="inductor" if compiled else "no",
-        dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),  # Epochs makes them even
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # a frozen backbone has no gradients
+        # Epochs makes the batches even; a frozen backbone has no gradients.
+        dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
 def first_process_first() -> AbstractContextManager:
-    """Return a context that the first of several processes goes through before the others; one process just goes through."""
+    """Return a context that the first of several processes passes before the others."""
     return PartialState().main_process_first()

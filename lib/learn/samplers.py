@@ -1,63 +1,70 @@
 """Which photos an epoch shows: index arrays that change how often each class is seen.
 
-Labels are those of the training fold, an int array (n,): the 18 labels, or one attribute's classes. Classes that the
-fold lacks are ignored. The training augmentations make copies of a photo differ.
+A sampler takes labels (N,), the classes to balance, and cells (N,), the classes of the people on
+the photos. Classes that the training photos lack are ignored. Augmentation makes copies of a photo
+differ. A new sampler is an entry of SAMPLERS.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.errors import pick
-from lib.task import labels as codes
 
 
-def epoch_indices(name: str, labels, rng: np.random.Generator) -> np.ndarray:
-    """Return the positions in ``labels`` that one epoch of sampler ``name`` (of SAMPLERS) shows, in random order."""
-    sampler = pick(SAMPLERS, name, "sampler")
-    return rng.permutation(sampler(np.asarray(labels), rng))
+class Classes(NamedTuple):
+    """What a sampler balances: a label for each photo, and the cell of its person, both (N,)."""
+
+    labels: np.ndarray
+    cells: np.ndarray
 
 
-def plain(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+Sampler = Callable[[Classes, np.random.Generator], np.ndarray]
+
+
+def epoch_indices(name: str, classes: Classes, rng: np.random.Generator) -> np.ndarray:
+    """Return the positions of the photos that one epoch of a sampler shows, in random order."""
+    return rng.permutation(pick(SAMPLERS, name, "sampler")(classes, rng))
+
+
+def plain(classes: Classes, rng: np.random.Generator) -> np.ndarray:
     """Every photo once."""
-    return np.arange(len(labels))
+    return np.arange(len(classes.labels))
 
 
-def weighted(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """n draws with replacement, each class equally likely: shares are equal on average."""
-    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return rng.choice(len(labels), len(labels), p=1 / counts[place] / len(counts))
+def weighted(classes: Classes, rng: np.random.Generator) -> np.ndarray:
+    """N draws with replacement, each class equally likely: shares are equal on average."""
+    _, place, counts = np.unique(classes.labels, return_inverse=True, return_counts=True)
+    return rng.choice(len(place), len(place), p=1 / counts[place] / len(counts))
 
 
-def oversample(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def oversample(classes: Classes, rng: np.random.Generator) -> np.ndarray:
     """Every class as often as the largest: its photos repeated evenly."""
-    return _equalise(labels, _counts(labels).max(), rng)
+    return _equalise(classes.labels, _counts(classes.labels).max(), rng)
 
 
-def undersample(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every class as often as the smallest: a fresh draw without replacement each epoch."""
-    return _equalise(labels, _counts(labels).min(), rng)
+def undersample(classes: Classes, rng: np.random.Generator) -> np.ndarray:
+    """Every class as often as the smallest: drawn again without replacement in each epoch."""
+    return _equalise(classes.labels, _counts(classes.labels).min(), rng)
 
 
-def imbalanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Every class as often as the mean class: rare ones repeated, common ones drawn from; an epoch stays about n long."""
-    return _equalise(labels, round(_counts(labels).mean()), rng)
+def imbalanced(classes: Classes, rng: np.random.Generator) -> np.ndarray:
+    """Every class as often as the mean class, so that an epoch stays about N long."""
+    return _equalise(classes.labels, round(_counts(classes.labels).mean()), rng)
 
 
-def copy(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Copy and augment (r14): all gender x age cells to the largest, then inside each all masks to the most frequent.
-
-    Needs the 18 labels.
-    """
-    mask, gender, age = codes.decode(labels)
-    cell = codes.encode(0, gender, age)
-    drawn = oversample(cell, rng)
-    cells = [drawn[cell[drawn] == value] for value in np.unique(cell)]
-    return np.concatenate([members[oversample(mask[members], rng)] for members in cells])
+def copy(classes: Classes, rng: np.random.Generator) -> np.ndarray:
+    """Copy and augment (r14): every cell as often as the largest, then every label in a cell."""
+    labels, cells = classes
+    drawn = _equalise(cells, _counts(cells).max(), rng)
+    members = [drawn[cells[drawn] == cell] for cell in np.unique(cells)]
+    shares = [_equalise(labels[part], _counts(labels[part]).max(), rng) for part in members]
+    return np.concatenate([part[share] for part, share in zip(members, shares, strict=True)])
 
 
-SAMPLERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+SAMPLERS: dict[str, Sampler] = {
     "plain": plain,
     "weighted": weighted,
     "oversample": oversample,
@@ -67,14 +74,12 @@ SAMPLERS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 }
 
 
-def class_shares(labels, indices: np.ndarray) -> pd.DataFrame:
-    """Return what an epoch does to the classes: ``photos``, ``shown``, ``share_before``, ``share_after``, a row a class."""
-    labels = np.asarray(labels)
+def class_shares(labels: np.ndarray, indices: np.ndarray) -> pd.DataFrame:
+    """Return photos and their share before and after sampling: a row per class, four columns."""
     photos = pd.Series(labels).value_counts().sort_index().rename_axis("class")
     shown = pd.Series(labels[indices]).value_counts().reindex(photos.index, fill_value=0)
-    return pd.DataFrame(
-        {"photos": photos, "shown": shown, "share_before": photos / photos.sum(), "share_after": shown / shown.sum()}
-    )
+    shares = {"share_before": photos / photos.sum(), "share_after": shown / shown.sum()}
+    return pd.DataFrame({"photos": photos, "shown": shown, **shares})
 
 
 def _counts(labels: np.ndarray) -> np.ndarray:
@@ -82,10 +87,11 @@ def _counts(labels: np.ndarray) -> np.ndarray:
 
 
 def _equalise(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    return np.concatenate([_take(np.flatnonzero(labels == value), size, rng) for value in np.unique(labels)])
+    classes = np.unique(labels)
+    return np.concatenate([_take(np.flatnonzero(labels == k), size, rng) for k in classes])
 
 
 def _take(members: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return ``size`` of ``members``: all of them as many times as fit, the rest drawn without replacement."""
+    """Return ``size`` members: all as many times as fit, the rest drawn without replacement."""
     rounds, rest = divmod(size, len(members))
     return np.concatenate([np.tile(members, rounds), rng.choice(members, rest, replace=False)])

@@ -1,7 +1,12 @@
-"""Who is trained on, and as what: everything here touches training folds alone; validation keeps people and official labels."""
+"""Who is trained on, and with which labels; validation keeps people and labels as recorded.
+
+A run learns from people of its own set (``TrainingSet``) and from added sources: people of other
+sets, and test photos labelled by an earlier submission. Corrections, dropped values and shuffled
+labels act here, on what is learned, never on what is scored.
+"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,52 +15,21 @@ import torch
 from torch import Tensor
 
 from lib import artefacts
-from lib.data.dataset import ATTRIBUTE_COLUMNS, load_images
-from lib.errors import ArtefactError, DataError, ParameterError
-from lib.face.crops import Crops, open_crops
-from lib.task import targets
-from lib.task.labels import AGE_GROUPS, ATTRIBUTES, OLD_FROM, PROBABILITIES, SHAPE, by_attribute, marginals
+from lib.data.index import load_images
+from lib.data.relabel import relabel
+from lib.errors import ArtefactError, DataError
+from lib.face.crops import Crops, build_crops, geometry, open_crops
+from lib.face.faces import load_faces
+from lib.learn.precision import first_process_first
+from lib.learn.samplers import Classes
+from lib.task import tables, targets
+from lib.task.attributes import Task
 
-
-def with_crops(images: pd.DataFrame, crops: Crops, split: str) -> pd.DataFrame:
-    """Return the photos of a split that have a crop; those that could not be read have none."""
-    return images[(images["split"] == split) & images.index.isin(crops.keys)]
-
-
-def test_keys(images: pd.DataFrame, crops: Crops) -> pd.Index:
-    """Return the test photos; DataError, before hours of training, when one cannot be read: a submission needs each."""
-    keys = images.index[images["split"] == "eval"]
-    lost = keys.difference(crops.keys)
-    if len(lost):
-        raise DataError(
-            f"{len(lost)} test photos cannot be read, such as {list(lost[:3])}, and a submission needs each: copy them again, "
-            "then run notebooks 01 and 02"
-        )
-    return keys
-
-
-def first_people(photos: pd.DataFrame, people: int, seed: int) -> pd.DataFrame:
-    """Return the photos of ``people`` people, spread over gender x age group in turn (0: everyone)."""
-    if not people:
-        return photos
-    table = photos.groupby("person")[["gender", "age_group"]].first().sample(frac=1, random_state=seed)
-    turn = table.groupby(["gender", "age_group"]).cumcount().sort_values(kind="stable")
-    return photos[photos["person"].isin(turn.index[:people])]
-
-
-def shuffle_labels(photos: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Give every photo the labels of a random other one: what is learnt then must score at chance on official labels."""
-    order = np.random.default_rng(seed).permutation(len(photos))
-    return photos.assign(**{column: photos[column].to_numpy()[order] for column in ATTRIBUTE_COLUMNS})
-
-
-def hard_targets(photos: pd.DataFrame) -> Tensor:
-    """Return the joint one-hot targets (N, 3, 2, 43) of labelled photos."""
-    return targets.joint(*(photos[column].to_numpy(int) for column in ("mask", "gender", "age")))
+SURE = 0.9  # least probability of an attribute without a threshold of its own
 
 
 class Source(NamedTuple):
-    """Photos that are trained on: where their crops are, which, and their joint soft targets (N, 3, 2, 43)."""
+    """Photos to learn from: where their crops are, which ones, and their soft targets (N, ...)."""
 
     name: str
     crops: Crops
@@ -63,73 +37,187 @@ class Source(NamedTuple):
     targets: Tensor
 
 
-def of_people(name: str, photos: pd.DataFrame, crops: Crops, drop_ages: Sequence[int]) -> Source:
-    """Return labelled photos as a source, without people of the ages listed."""
-    kept = photos[~photos["age"].isin(list(drop_ages))]
-    return Source(name, crops, kept.index, hard_targets(kept))
+@dataclass(frozen=True)
+class TrainingSet:
+    """The people of a set: ``recorded`` has the official labels, ``learned`` those trained on.
+
+    Both have a row per photo that has a crop. ``changes`` lists what came of each correction.
+    """
+
+    task: Task
+    images: pd.DataFrame
+    crops: Crops
+    recorded: pd.DataFrame
+    learned: pd.DataFrame
+    changes: pd.DataFrame
+    drop: Mapping[str, Sequence]
+
+    @property
+    def test_keys(self) -> pd.Index:
+        """The test photos; DataError, before hours of training, when one of them has no crop."""
+        keys = self.images.index[self.images["split"] == "eval"]
+        lost = keys.difference(self.crops.keys)
+        if len(lost):
+            raise DataError(
+                f"{len(lost)} test photos cannot be read, such as {list(lost[:3])}, and a "
+                "submission needs each: copy them again, then run notebooks 01 and 02"
+            )
+        return keys
+
+    def source(self, keys: pd.Index | None = None) -> Source:
+        """Return the photos of ``keys`` (None: all) with the labels that are trained on."""
+        photos = self.learned if keys is None else self.learned.loc[keys]
+        return people_source(self.task, "people of this set", photos, self.crops, self.drop)
 
 
-def joined_targets(sources: Sequence[Source]) -> Tensor:
-    """Return the targets (N, 3, 2, 43) of all sources, in their order."""
-    return torch.cat([source.targets for source in sources])
+def load(params: Mapping, task: Task) -> TrainingSet:
+    """Return who a run is trained on; crops of a geometry that is new are made first."""
+    images = load_images(params["work_dir"])
+    with first_process_first():  # the other processes find the crops made
+        faces, cut = load_faces(params["work_dir"]), geometry(params)
+        crops = build_crops(images, faces, params["data_dir"], params["work_dir"], **cut)
+    photos = with_crops(images, crops, "train")
+    recorded = first_people(task, photos, params["people_limit"], params["seed"])
+    corrected, changes = relabel(images, params["relabel"], task)
+    learned = corrected.loc[recorded.index]
+    if params["shuffle_labels"]:
+        learned = shuffle_labels(task, learned, params["seed"])
+    return TrainingSet(task, images, crops, recorded, learned, changes, params["drop"])
 
 
-def overview(sources: Sequence[Source]) -> pd.DataFrame:
-    """Return a row a source: photos, and the share of each age group among their targets."""
-    ages = [targets.grouped(source.targets, OLD_FROM).sum((1, 2)).mean(0).tolist() for source in sources]
-    counts = pd.Series([len(source.keys) for source in sources], [source.name for source in sources], name="photos")
-    return pd.concat([counts, pd.DataFrame(ages, counts.index, list(AGE_GROUPS))], axis=1).rename_axis("source")
+def with_crops(images: pd.DataFrame, crops: Crops, split: str) -> pd.DataFrame:
+    """Return the photos of a split that have a crop; those that could not be read have none."""
+    return images[(images["split"] == split) & images.index.isin(crops.keys)]
 
 
-def classes(sources: Sequence[Source], task: str, old_from: int) -> np.ndarray:
-    """Return the class (N,) that a sampler balances: the most likely of the 18 labels, or of the one attribute of ``task``."""
-    labels = targets.grouped(joined_targets(sources), old_from).flatten(1).argmax(1).numpy()
-    return labels if task == "all" else by_attribute(labels)[task]
+def first_people(task: Task, photos: pd.DataFrame, people: int, seed: int) -> pd.DataFrame:
+    """Return the photos of ``people`` people, drawn from each stratum in turn (0: everyone)."""
+    if not people:
+        return photos
+    order = photos.groupby("person")[task.names].first().sample(frac=1, random_state=seed)
+    turn = order.groupby(task.strata(order)).cumcount().sort_values(kind="stable")
+    return photos[photos["person"].isin(turn.index[:people])]
 
 
-def outsiders(work_dirs: Sequence[str], images: pd.DataFrame, geometry: Mapping) -> tuple[list[tuple], pd.DataFrame]:
-    """Return (name, photos, crops) of other sets' training people less those already known here, and who those are."""
-    found = [_outsiders(artefacts.resolve(work_dir), images, geometry) for work_dir in work_dirs]
-    known = [known for *_, known in found] or [pd.DataFrame(columns=["person", "set", "known by"])]
-    return [others for *others, _ in found], pd.concat(known, ignore_index=True)
+def shuffle_labels(task: Task, photos: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Give every photo the labels of a random other one: a run on them must score at chance."""
+    order = np.random.default_rng(seed).permutation(len(photos))
+    columns = [*task.names, "label"]
+    return photos.assign(**{column: photos[column].to_numpy()[order] for column in columns})
 
 
-def _outsiders(folder: Path, images: pd.DataFrame, geometry: Mapping) -> tuple[str, pd.DataFrame, Crops, pd.DataFrame]:
-    crops = open_crops(folder, **geometry)
+def people_source(
+    task: Task, name: str, photos: pd.DataFrame, crops: Crops, drop: Mapping[str, Sequence]
+) -> Source:
+    """Return labelled photos as a source, without those whose recorded value is to be dropped."""
+    for attribute, values in task.checked_drop(drop).items():
+        photos = photos[~photos[attribute].isin(values)]
+    return Source(name, crops, photos.index, targets.one_hot(task, photos))
+
+
+def added(params: Mapping, data: TrainingSet) -> tuple[list[Source], pd.DataFrame]:
+    """Return the sources besides the set's own people, and the people left out of other sets.
+
+    Left out is who may be validated: known by folder name, by id, or by an identical photo.
+    """
+    sets = [_other_set(work_dir, params, data) for work_dir in params["extra_data"]]
+    known = [known for _, known in sets] or [pd.DataFrame(columns=["person", "set", "known by"])]
+    sources = [source for source, _ in sets]
+    if params["pseudo_labels"]:
+        sources.append(pseudo_labelled(params, data))
+    return sources, pd.concat(known, ignore_index=True)
+
+
+def _other_set(work_dir: str, params: Mapping, data: TrainingSet) -> tuple[Source, pd.DataFrame]:
+    folder = artefacts.resolve(work_dir)
+    crops = open_crops(folder, **geometry(params))
     photos = with_crops(load_images(folder), crops, "train")
-    known = _known(photos, images)
-    return folder.name, photos[~photos["person"].isin(known["person"])], crops, known.assign(set=folder.name)
+    known = _known(photos, data.images)
+    others = photos[~photos["person"].isin(known["person"])]
+    source = people_source(data.task, folder.name, others, crops, data.drop)
+    return source, known.assign(set=folder.name)
 
 
 def _known(photos: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """List people who are in ``images`` by folder name, id or a photo's content: validation may have them."""
+    """List people of ``photos`` who are in ``images`` by folder name, id or a photo's content."""
+    train = images[images["split"] == "train"]
     reasons = {
         "folder name": photos["person"].isin(images["person"]),
-        "id": photos["id"].isin(images.loc[images["split"] == "train", "id"]),
+        "id": photos["id"].isin(train["id"]),
         "photo": photos["sha256"].isin(images["sha256"].dropna()),
     }
-    rows = [pd.DataFrame({"person": photos.loc[found, "person"].unique(), "known by": why}) for why, found in reasons.items()]
+    rows = [
+        pd.DataFrame({"person": photos.loc[found, "person"].unique(), "known by": why})
+        for why, found in reasons.items()
+    ]
     return pd.concat(rows).drop_duplicates("person")
 
 
-def pseudo_labelled(table: Path, thresholds: Mapping[str, float], crops: Crops, people: pd.DataFrame, old_from: int) -> Source:
-    """Return the test photos that a submission is sure of, with its probabilities as soft targets.
+def pseudo_labelled(params: Mapping, data: TrainingSet) -> Source:
+    """Return the test photos that an earlier submission is sure of, its probabilities as targets.
 
-    ``table`` is the submission's test table; a photo counts where each attribute's largest probability reaches its
-    threshold. Years inside a group are spread as among ``people``; the groups are those of the
-    cut that the runs behind it were trained with, which must be the one of this training, ``old_from``.
+    A photo counts where the largest probability of each attribute reaches its threshold. Recorded
+    numbers inside a class are spread as among the training photos, by the cuts of this training,
+    which must be those of the runs behind the submission.
     """
+    table = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.parquet"
     if not table.exists():
         raise ArtefactError(f"{table} is missing: write that submission with notebook 04 first")
-    if set(thresholds) != set(ATTRIBUTES):
-        raise ParameterError(f"pseudo_thresholds={dict(thresholds)} needs exactly the keys {', '.join(ATTRIBUTES)}")
     predictions = pd.read_parquet(table)
-    likeliest = {name: frame.max(axis=1) for name, frame in marginals(predictions).items()}
-    sure = np.logical_and.reduce([likeliest[name] >= level for name, level in thresholds.items()])
-    if not sure.any():
-        raise DataError(f"no test photo of {table.name} reaches pseudo_thresholds={dict(thresholds)}: lower them")
-    groups = torch.tensor(predictions.loc[sure, list(PROBABILITIES)].to_numpy(), dtype=torch.float32).reshape(-1, *SHAPE)
-    year_shares = hard_targets(people).sum((0, 1, 2))
-    return Source(
-        "pseudo-labelled test photos", crops, predictions.index[sure], targets.from_groups(groups, year_shares, old_from)
-    )
+    sure = predictions[_sure(data.task, predictions, params["pseudo_thresholds"])]
+    if sure.empty:
+        raise DataError(
+            f"no test photo of {table.name} reaches "
+            f"pseudo_thresholds={params['pseudo_thresholds']} ({SURE} by default): lower them"
+        )
+    classes = {
+        part: torch.tensor(sure[data.task.columns(part)].to_numpy(), dtype=torch.float32)
+        for part in tables.parts(sure, data.task)
+    }
+    soft = targets.spread(data.task, classes, data.source().targets, params["cuts"])
+    return Source("pseudo-labelled test photos", data.crops, sure.index, soft)
+
+
+def _sure(task: Task, predictions: pd.DataFrame, thresholds: Mapping[str, float]) -> np.ndarray:
+    levels = dict.fromkeys(task.names, SURE) | {
+        task[name].name: thresholds[name] for name in thresholds
+    }
+    likeliest = {name: tables.probabilities(predictions, task, name).max(axis=1) for name in levels}
+    return np.logical_and.reduce([likeliest[name] >= level for name, level in levels.items()])
+
+
+def joined_targets(sources: Sequence[Source]) -> Tensor:
+    """Return the targets (N, ...) of all sources, in their order."""
+    return torch.cat([source.targets for source in sources])
+
+
+def overview(task: Task, sources: Sequence[Source]) -> pd.DataFrame:
+    """Return a row per source: its photos, and how its targets are shared among the classes."""
+    rows = {source.name: _shares(task, source.targets) for source in sources}
+    photos = {source.name: len(source.keys) for source in sources}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("source")
+    table.insert(0, "photos", pd.Series(photos))
+    return table
+
+
+def _shares(task: Task, soft: Tensor) -> dict[str, float]:
+    return {
+        name: share
+        for attribute in task.names
+        for name, share in zip(
+            task.classes(attribute),
+            targets.grouped(task, soft, attribute, {}).mean(0).tolist(),
+            strict=True,
+        )
+    }
+
+
+def classes(
+    task: Task, sources: Sequence[Source], learn: Sequence[str], cuts: targets.Cuts
+) -> Classes:
+    """Return what a sampler balances: the likeliest classes of what is learned."""
+    likeliest = targets.likeliest(task, joined_targets(sources), task.checked_cuts(cuts))
+    learned = {name: likeliest[name] for name in task.learned(learn)}
+    people = {name: learned[name] for name in task.per("person") if name in learned}
+    labels = task.encode(learned)
+    return Classes(labels, task.encode(people) if people else np.zeros_like(labels))

@@ -1,4 +1,4 @@
-"""Every figure of the notebooks, a module a stage."""
+"""The figures of the notebooks: a module per stage, and what all of them share."""
 
 from lib.plots.style import set_style
 

@@ -1,6 +1,7 @@
 """Figures of notebook 01: who is in the data, what the photos look like, what is wrong with them.
 
-Those of people take the frame of ``dataset.people``, those of photos the frame ``images``.
+Those of people take the frame of ``index.people``, those of photos the frame ``images``. Where a
+task or a set has nothing to draw, a sentence is printed instead.
 """
 
 from collections.abc import Sequence
@@ -14,113 +15,225 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from lib.artefacts import resolve
+from lib.data.issues import state_names, states
 from lib.data.photos import read
 from lib.plots.grid import grid
 from lib.plots.style import PALETTE
-from lib.task import labels
+from lib.task.attributes import Attribute, Task
+
+CUT = {"color": "0.2", "linestyle": "--"}  # how a cut of an ordered attribute is drawn
+MANY = 60  # classes that still fit into one figure
 
 
-def named(images: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with ``gender``, ``age_group`` and, if it is there, ``mask`` as words in the order of their codes."""
-    words = {"mask": labels.MASKS, "gender": labels.GENDERS, "age_group": labels.AGE_GROUPS}
-    columns = {
-        name: pd.Categorical.from_codes(images[name].astype(int), texts) for name, texts in words.items() if name in images
-    }
-    return images.assign(**columns)
+def _ordered(task: Task, table: pd.DataFrame) -> list[Attribute]:
+    return [task[name] for name in task.names if task[name].ordered and name in table]
 
 
-def ages(people: pd.DataFrame) -> Figure:
-    """Draw people by year of age, stacked by gender, with the two cuts of the age groups."""
-    figure, axes = plt.subplots(figsize=(11, 3.6))
-    sns.histplot(named(people), x="age", hue="gender", multiple="stack", discrete=True, palette=PALETTE, ax=axes)
-    for cut in (labels.YOUNG_UNTIL, labels.OLD_FROM):
-        axes.axvline(cut - 0.5, color="0.2", linestyle="--")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    counts = people.age.value_counts()
-    spikes = ", ".join(f"{counts.get(year, 0)} at {year}" for year in (labels.YEARS[0], labels.YEARS[-1]))
-    axes.set(title=f"How old are the people? Clipped at both ends: {spikes}", xlabel="age (years)", ylabel="people")
+def _hue(task: Task, table: pd.DataFrame) -> pd.Series | None:
+    """Return the class names of the first unordered attribute in a table, to colour bars by."""
+    for name in task.names:
+        if name in table and not task[name].ordered:
+            codes = table[name].astype(int)
+            return pd.Series(
+                pd.Categorical.from_codes(codes, task.classes(name)), table.index, name=name
+            )
+    return None
+
+
+def _unit(people: pd.DataFrame) -> str:
+    """Return what a row of ``people`` is called: where each photo stands alone, it is a photo."""
+    return "people" if (people.photos > 1).any() else "photos"
+
+
+def _panels(count: int, width: float, height: float) -> tuple[Figure, Sequence[plt.Axes]]:
+    figure, axes = plt.subplots(1, count, figsize=(width, height), squeeze=False)
+    return figure, axes[0]
+
+
+def values(people: pd.DataFrame, task: Task) -> Figure | None:
+    """Draw how often each number of an ordered attribute is recorded, with its cuts."""
+    attributes = _ordered(task, people)
+    if not attributes:
+        print("No attribute of this task is an ordered number.")
+        return None
+    figure, panels = _panels(len(attributes), 11, 3.6)
+    for axes, attribute in zip(panels, attributes, strict=True):
+        look = {"multiple": "stack", "discrete": True, "palette": PALETTE}
+        hue = _hue(task, people)
+        numbers = people[attribute.name].astype(int)
+        sns.histplot(x=numbers, hue=hue, ax=axes, **look if hue is not None else {"discrete": True})
+        for cut in attribute.cuts:
+            axes.axvline(cut - 0.5, **CUT)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ends = [f"{(numbers == end).sum()} at {end}" for end in attribute.values]
+        axes.set(title=f"{attribute.name}: {' and '.join(ends)}, the ends of the range")
+        axes.set(xlabel=f"{attribute.name}, recorded", ylabel=_unit(people))
     return figure
 
 
-def joint(people: pd.DataFrame) -> Figure:
-    """Draw the number of people by gender and age group as a heat map."""
-    table = named(people).groupby(["gender", "age_group"], observed=False).size().unstack()
-    text = [[f"{n}\n{n / len(people):.0%}" for n in row] for row in table.to_numpy()]
-    figure, axes = plt.subplots(figsize=(6, 2.8))
-    sns.heatmap(table, annot=np.array(text), fmt="", cmap=PALETTE, vmin=0, cbar_kws={"label": "people"}, ax=axes)
-    axes.set(title="Which people are rare?", xlabel="age group (years)", ylabel="")
-    return figure
-
-
-def classes(images: pd.DataFrame) -> Figure:
-    """Draw the number of training photos in each of the 18 classes."""
-    counts = images.label.dropna().astype(int).value_counts().reindex(range(len(labels.CLASSES)), fill_value=0)
-    figure, axes = plt.subplots(figsize=(9, 5.2))
-    names = [f"{k:2d}  {name}" for k, name in enumerate(labels.CLASSES)]
-    masks = [labels.MASKS[k] for k in labels.decode(np.arange(len(names)))[0]]
-    sns.barplot(x=counts.to_numpy(), y=names, hue=masks, dodge=False, palette=PALETTE, ax=axes)
-    for container in axes.containers:
-        axes.bar_label(container, padding=3)
-    axes.margins(x=0.1)
-    ratio = counts.max() / max(counts.min(), 1)
-    axes.set(title=f"How uneven are the 18 classes? The largest has {ratio:.0f} × the smallest", xlabel="photos", ylabel="")
-    axes.legend(title="mask")
-    return figure
-
-
-def near_cuts(people: pd.DataFrame, years: int = 2) -> Figure:
-    """Draw the people recorded within ``years`` of each cut: those whose group an error of that size would change."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
-    for axes, cut in zip(panels, (labels.YOUNG_UNTIL, labels.OLD_FROM), strict=True):
-        window = list(range(cut - years, min(cut + years, labels.YEARS[-1] + 1)))
-        near = named(people[people.age.isin(window)])
-        sns.countplot(near, x="age", order=window, hue="gender", palette=PALETTE, ax=axes, legend=axes is panels[-1])
-        axes.axvline(years - 0.5, color="0.2", linestyle="--")
-        axes.set(title=f"{len(near)} of {len(people)} people are near {cut}", xlabel="age (years)", ylabel="people")
-    return figure
-
-
-def gallery(data_dir: str | Path, files: Sequence[str], captions: Sequence[str], title: str, columns: int = 7) -> Figure:
-    """Draw photos row by row, ``columns`` in a row, each under its caption; a file of "" leaves its place empty."""
-    return grid([read(resolve(data_dir) / file, 2) if file else None for file in files], list(captions), title, columns)
-
-
-def class_examples(images: pd.DataFrame, data_dir: str | Path, each: int, seed: int) -> Figure:
-    """Draw ``each`` random people of each class, a photo of each: a row a gender and age group, columns by mask state."""
-    ok = images[(images.split == "train") & (images.status == "ok")]
-    drawn = ok.sample(frac=1, random_state=seed).drop_duplicates(["label", "person"]).groupby("label").file
-    mask, gender, age_group = labels.decode(np.arange(len(labels.CLASSES)))
-    order = np.repeat(np.lexsort((mask, age_group, gender)), each)
-    picked = {label: [*files.head(each)] + [""] * each for label, files in drawn}
-    files = [picked.get(label, [""] * each)[k % each] for k, label in enumerate(order)]
-    captions = [labels.CLASSES[label].replace(" ", "\n", 1) for label in order]
-    return gallery(data_dir, files, captions, "What does each class look like?", len(labels.MASKS) * each)
-
-
-def photo_statistics(images: pd.DataFrame) -> Figure:
-    """Draw file size, brightness and the mean of each channel by mask state."""
-    photos = named(images[(images.split == "train") & (images.status == "ok")]).assign(
-        kilobytes=lambda frame: frame.bytes / 1000
+def joint(people: pd.DataFrame, task: Task) -> Figure:
+    """Draw how many people there are of each combination of classes, the last attribute across."""
+    *rest, last = [name for name in task.names if name in people]
+    groups = {name: np.asarray(task[name].group(people[name]), int) for name in [*rest, last]}
+    down = (
+        task.encode({name: groups[name] for name in rest}) if rest else np.zeros(len(people), int)
     )
-    figure, (size, light, colour) = plt.subplots(1, 3, figsize=(12, 3.4), width_ratios=[1, 1, 2])
-    sns.boxplot(photos, x="mask", y=photos.kilobytes.astype(float), ax=size, color="0.75", fliersize=2)
-    sns.boxplot(photos, x="mask", y="brightness", ax=light, color="0.75", fliersize=2)
-    means = photos.melt("mask", [f"mean_{channel}" for channel in "rgb"], "channel", "mean")
-    means["channel"] = means.channel.map({"mean_r": "red", "mean_g": "green", "mean_b": "blue"})
-    sns.boxplot(means, x="channel", y="mean", hue="mask", palette=PALETTE, ax=colour, fliersize=2)
-    sns.move_legend(colour, "upper left", bbox_to_anchor=(1, 1))
-    size.set(title="File size", xlabel="mask", ylabel="kB (log scale)", yscale="log")
-    size.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    size.yaxis.set_major_formatter("{x:.0f}")
-    size.minorticks_off()
-    light.set(title="Brightness", xlabel="mask", ylabel="mean grey value (0 to 255)")
-    colour.set(title="Colour: does a channel tell the mask?", xlabel="channel", ylabel="mean of a photo (0 to 1)")
+    names = task.combinations(rest) if rest else ("",)
+    table = pd.crosstab(down, groups[last])
+    table = table.reindex(range(len(names)), fill_value=0)
+    table = table.reindex(range(len(task.classes(last))), axis=1, fill_value=0)
+    table = table.set_axis(names).set_axis(task.classes(last), axis=1)
+    text = [[f"{n}\n{n / len(people):.0%}" for n in row] for row in table.to_numpy()]
+    size = (2 + 1.3 * table.shape[1], 1.2 + 0.8 * table.shape[0])
+    figure, axes = plt.subplots(figsize=(min(size[0], 12), min(size[1], 12)))
+    small = table.size <= MANY
+    look = {"annot": np.array(text) if small else False, "fmt": "", "cmap": PALETTE, "vmin": 0}
+    sns.heatmap(table, cbar_kws={"label": _unit(people)}, ax=axes, **look)
+    least = " ".join(table.stack().idxmin()).strip()
+    title = f"Rarest: {least}, {table.min().min()} {_unit(people)}"
+    axes.set(title=title, xlabel=last, ylabel="")
+    axes.tick_params(axis="y", rotation=0)
     return figure
 
 
-def pairs(images: pd.DataFrame, duplicates: pd.DataFrame, data_dir: str | Path, most: int = 9) -> Figure:
-    """Draw the first ``most`` pairs of ``dataset.duplicates`` side by side."""
+def classes(images: pd.DataFrame, task: Task) -> Figure:
+    """Draw the number of training photos of each label, or of each attribute's classes."""
+    train = images[images.split == "train"]
+    labelled = task.joint and len(task.classes()) <= MANY
+    groups = {"label": train.label} if labelled else task.groups(train)
+    counts = pd.concat([_counts(groups[name], task, name) for name in groups])
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.24 * len(counts)))
+    axes.barh(range(len(counts)), counts, color="0.45")
+    axes.bar_label(axes.containers[0], padding=3)
+    axes.set_yticks(range(len(counts)), counts.index)
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.01)
+    ratio = counts.max() / max(counts.min(), 1)
+    axes.set(
+        title=f"The largest class has {ratio:.1f} × the photos of the smallest", xlabel="photos"
+    )
+    return figure
+
+
+def _counts(codes: pd.Series, task: Task, name: str) -> pd.Series:
+    names = task.classes(name)
+    counts = codes.astype(int).value_counts().reindex(range(len(names)), fill_value=0)
+    return counts.set_axis([f"{k:2d}  {text}" for k, text in enumerate(names)])
+
+
+def near_cuts(people: pd.DataFrame, task: Task, distance: int = 2) -> Figure | None:
+    """Draw the people near each cut of an ordered attribute: a small error changes their class."""
+    cuts = [(attribute, cut) for attribute in _ordered(task, people) for cut in attribute.cuts]
+    if not cuts:
+        print("No attribute of this task is an ordered number with cuts.")
+        return None
+    figure, panels = _panels(len(cuts), 4.5 * len(cuts), 3)
+    for axes, (attribute, cut) in zip(panels, cuts, strict=True):
+        window = [n for n in range(cut - distance, cut + distance + 1) if n in attribute.recorded]
+        near = people[people[attribute.name].isin(window)]
+        hue = _hue(task, near)
+        numbers = near[attribute.name].astype(int)
+        look = {"palette": PALETTE} if hue is not None else {"color": "0.45"}
+        sns.countplot(x=numbers, order=window, hue=hue, ax=axes, **look)
+        axes.axvline(window.index(cut) - 0.5, **CUT)
+        axes.set_xticks(range(len(window)), window)
+        title = f"{len(near)} of {len(people)} {_unit(people)} are near {cut}"
+        axes.set(title=title, xlabel=f"{attribute.name}, recorded", ylabel=_unit(people))
+    return figure
+
+
+def gallery(
+    data_dir: str | Path,
+    files: Sequence[str],
+    captions: Sequence[str],
+    title: str,
+    columns: int = 7,
+) -> Figure | None:
+    """Draw photos row by row, each under its caption; a file of "" leaves its place empty."""
+    pictures = [read(resolve(data_dir) / file, 2) if file else None for file in files]
+    return grid(pictures, list(captions), title, columns)
+
+
+def one_person(images: pd.DataFrame, data_dir: str | Path, seed: int) -> Figure | None:
+    """Draw the photos of one of the people who have most of them."""
+    photos = images[(images.split == "train") & (images.status == "ok")]
+    counts = photos.groupby("person").size()
+    person = counts[counts == counts.max()].sample(1, random_state=seed).index[0]
+    shown = photos[photos.person == person].head(14)
+    captions = [key.split("/")[-1] for key in shown.index]
+    together = f"{counts.max()} photos belong together"
+    title = f"{together if counts.max() > 1 else 'Every photo stands alone'}: {person}"
+    return gallery(data_dir, shown.file, captions, title)
+
+
+def class_examples(
+    images: pd.DataFrame, task: Task, data_dir: str | Path, each: int, seed: int
+) -> Figure | None:
+    """Draw ``each`` random photos of every class, of as many people; at most MANY classes."""
+    photos = images[(images.split == "train") & (images.status == "ok")]
+    drawn = photos.sample(frac=1, random_state=seed).drop_duplicates(["label", "person"])
+    labels = (
+        range(min(len(task.classes()), MANY)) if task.joint else sorted(set(drawn.label))[:MANY]
+    )
+    files, captions = [], []
+    for label in labels:
+        found = drawn.file[drawn.label == label].head(each).tolist()
+        files += found + [""] * (each - len(found))
+        name = " ".join(task.classes(n)[c] for n, c in task.decode(label).items())
+        captions += [name.replace(" ", "\n", 1)] * each
+    columns = min(len(task.classes(task.names[-1])) * each, 10)
+    return gallery(data_dir, files, captions, "What does each class look like?", columns)
+
+
+def photo_statistics(images: pd.DataFrame, task: Task) -> Figure:
+    """Draw file size, brightness and the mean of each channel by what is recorded per photo."""
+    photos = images[(images.split == "train") & (images.status == "ok")]
+    photos = photos.assign(state=states(photos, task), kilobytes=photos.bytes.astype(float) / 1000)
+    order = [name for name in state_names(task) if name in set(photos.state)]
+    figure, (size, light, colour) = plt.subplots(1, 3, figsize=(12, 3.4), width_ratios=[1, 1, 2])
+    for axes, column in ((size, "kilobytes"), (light, "brightness")):
+        sns.boxplot(photos, x="state", y=column, order=order, ax=axes, color="0.75", fliersize=2)
+        axes.tick_params(axis="x", rotation=30 if len(order) > 3 else 0)
+    means = photos.melt("state", [f"mean_{channel}" for channel in "rgb"], "channel", "mean")
+    means["channel"] = means.channel.map({"mean_r": "red", "mean_g": "green", "mean_b": "blue"})
+    look = {"hue": "state", "hue_order": order, "palette": PALETTE, "fliersize": 2}
+    sns.boxplot(means, x="channel", y="mean", ax=colour, **look)
+    sns.move_legend(colour, "upper left", bbox_to_anchor=(1, 1), title="")
+    size.set(title="File size", xlabel="", ylabel="kB (log scale)", yscale="log")
+    size.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    size.yaxis.set_major_formatter("{x:.3g}")
+    size.minorticks_off()
+    light.set(title="Brightness", xlabel="", ylabel="mean grey value (0 to 255)")
+    colour.set(title="Colour: does a channel tell the class?", ylabel="mean per photo (0 to 1)")
+    return figure
+
+
+def pairs(
+    images: pd.DataFrame, duplicates: pd.DataFrame, data_dir: str | Path, most: int = 9
+) -> Figure | None:
+    """Draw the first ``most`` pairs of ``issues.duplicates`` next to each other."""
     shown = duplicates.head(most)
     keys = shown[["first", "second"]].to_numpy().ravel()
-    captions = [text for pair in shown.itertuples() for text in (f"{pair.match}, {pair.bits} bits", pair.where)]
+    captions = [
+        text
+        for pair in shown.itertuples()
+        for text in (f"{pair.match}, {pair.bits} bits", pair.where)
+    ]
     return gallery(data_dir, images.loc[keys, "file"], captions, "Are these copies?", columns=6)
+
+
+def corrections(
+    images: pd.DataFrame, corrected: pd.DataFrame, task: Task, data_dir: str | Path, most: int = 21
+) -> Figure | None:
+    """Draw photos whose label a correction changes, one per person and label."""
+    changed = images[(images.label != corrected.label) & (images.status == "ok")]
+    changed = changed.drop_duplicates(["person", "label"]).head(most)
+    captions = [
+        f"{_names(images.label[key], task)}\n→ {_names(corrected.label[key], task)}"
+        for key in changed.index
+    ]
+    return gallery(data_dir, changed.file, captions, "Are the corrections right?")
+
+
+def _names(label: int, task: Task) -> str:
+    return " ".join(task.classes(name)[code] for name, code in task.decode(int(label)).items())

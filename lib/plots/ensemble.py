@@ -1,4 +1,4 @@
-"""Figures of the ensemble stage: what TTA gains, who agrees, what is confused, what is submitted."""
+"""Figures of notebook 04: what TTA gains, who agrees, what is confused, what is submitted."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,85 +7,108 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from lib.score import ensemble, metrics
+from lib.task.attributes import LABEL, Task
 
 GREYS = "Greys"  # dark is much, on screen and on paper
+FEW = 40  # classes up to which each has its number, its bar and its place
+TALLEST = 16  # inches
 
 
-def tta_gain(frame: pd.DataFrame) -> Axes:
-    """Draw out-of-fold macro F1 by run and view, mean and standard deviation over folds.
+def tta_gain(frame: pd.DataFrame, metric: str) -> Axes | None:
+    """Draw the out-of-fold score by run and view: mean and standard deviation over folds.
 
-    ``frame``: a row a run, view and fold, columns ``run``, ``view`` ("none" is without TTA), ``fold``, ``macro_f1``:
-    ``pd.concat({(run, view): metrics.by_fold(oof)}, names=["run", "view"]).reset_index()``.
+    ``frame``: a row per run, view and fold with columns ``run``, ``view`` ("none" is without TTA),
+    ``fold`` and ``metric``: ``metrics.by_fold`` of every view. Without rows it says so in words.
     """
+    if frame.empty:
+        _say("Nobody was validated (split none), so no gain can be measured.")
+        return None
     views = list(dict.fromkeys(frame["view"]))
-    markers, greys = ["o", "s", "^", "D", "v", "P", "X"], sns.color_palette("Greys_r", len(views) + 2)[: len(views)]
     _, axes = plt.subplots(figsize=(8, 1.6 + 0.35 * len(views) * frame["run"].nunique()))
     style = {
-        "markers": [markers[k % len(markers)] for k in range(len(views))],
-        "palette": greys,
+        "markers": [("o", "s", "^", "D", "v", "P", "X")[k % 7] for k in range(len(views))],
+        "palette": sns.color_palette("Greys_r", len(views) + 2)[: len(views)],
         "dodge": 0.5 if len(views) > 1 else False,
+        "linestyle": "none",
+        "capsize": 0.1,
     }
-    sns.pointplot(frame, y="run", x="macro_f1", hue="view", errorbar="sd", linestyle="none", capsize=0.1, ax=axes, **style)
-    axes.set(title=_gain_title(frame), xlabel="out-of-fold macro F1, mean ± sd over folds", ylabel="run")
+    sns.pointplot(frame, y="run", x=metric, hue="view", errorbar="sd", ax=axes, **style)
+    named = metric.replace("_", " ")
+    axes.set(title=_gain_title(frame, metric), ylabel="run")
+    axes.set_xlabel(f"out-of-fold {named}, mean and standard deviation over folds")
     sns.move_legend(axes, "center left", bbox_to_anchor=(1, 0.5), title="TTA view")
     return axes
 
 
-def _gain_title(frame: pd.DataFrame) -> str:
-    means = frame.groupby(["run", "view"], sort=False)["macro_f1"].mean().unstack("view")
+def _gain_title(frame: pd.DataFrame, metric: str) -> str:
+    means = frame.groupby(["run", "view"], sort=False)[metric].mean().unstack("view")
     gains = means.drop(columns="none").sub(means["none"], axis=0).mean().sort_values()
     if gains.empty:
         return "Without TTA: no view to compare"
-    best, gain = gains.index[-1], gains.iloc[-1]
-    return f"Best view {best}: {gain:+.3f} macro F1 over no TTA" if gain > 0 else f"No view helps: best is {best}, {gain:+.3f}"
+    best, gain, named = gains.index[-1], gains.iloc[-1], metric.replace("_", " ")
+    if gain > 0:
+        return f"Best view {best}: {gain:+.3f} {named} over no TTA"
+    return f"No view helps: best is {best}, {gain:+.3f}"
 
 
-def class_counts(predictions: pd.Series, oof: pd.DataFrame) -> Axes:
-    """Draw each class's share of the test predictions beside its share of the out-of-fold predictions (same models)."""
-    names = pd.Index(metrics.CLASS_NAMES[metrics.task(oof)], name="class")
-    series = {"out-of-fold": metrics.predicted(oof), "test": predictions}
-    shares = pd.DataFrame({k: np.bincount(v, minlength=len(names)) / len(v) for k, v in series.items()}, index=names)
-    worst = (shares["test"] - shares["out-of-fold"]).abs().idxmax()
-    long = shares.reset_index().melt("class", var_name="photos", value_name="share")
-    _, axes = plt.subplots(figsize=(8, 1.2 + 0.32 * len(names)))
-    sns.barplot(long, y="class", x="share", hue="photos", palette=["0.75", "0.2"], ax=axes)
-    sns.move_legend(axes, "center left", bbox_to_anchor=(1, 0.5))
-    before, after = shares.loc[worst]
-    axes.set(
-        title=f"Largest shift: {worst}, {before:.1%} out-of-fold, {after:.1%} on test", xlabel="share of photos", ylabel=""
-    )
-    return axes
-
-
-def agreement(tables: ensemble.Tables) -> Axes:
-    """Draw the share of photos on which each two members (a run's fold on test, a run out-of-fold) agree."""
-    shares = ensemble.agreement(tables)
-    size = 2.5 + 0.5 * len(shares)
+def agreement(tables: ensemble.Tables, task: Task) -> Axes | None:
+    """Draw the share of photos on which each two members agree; without photos say so in words."""
+    if any(table.empty for table in tables.values()):
+        _say("There are no test photos, so there is nothing to agree on.")
+        return None
+    shares = ensemble.agreement(tables, task)
+    size = min(2.5 + 0.5 * len(shares), TALLEST)
     _, axes = plt.subplots(figsize=(size + 1.5, size))
-    labels = {"annot": len(shares) <= 16, "fmt": ".2f", "annot_kws": {"size": 9}, "cbar_kws": {"label": "share of photos"}}
-    sns.heatmap(shares, cmap=GREYS, vmax=1, square=True, linewidths=0.5, ax=axes, **labels)
+    style = {"annot": len(shares) <= 16, "fmt": ".2f", "annot_kws": {"size": 9}, "linewidths": 0.5}
+    bar = {"label": "share of photos"}
+    sns.heatmap(shares, cmap=GREYS, vmax=1, square=True, cbar_kws=bar, ax=axes, **style)
     axes.set(title=_agreement_title(shares), xlabel="member", ylabel="member")
+    axes.tick_params("x", rotation=60)
+    axes.tick_params("y", rotation=0)
     return axes
 
 
 def _agreement_title(shares: pd.DataFrame) -> str:
     pairs = shares.where(np.tril(np.ones(shares.shape, bool), -1)).stack()
-    return f"Two members agree on {pairs.mean():.0%} of photos" if len(pairs) else "One member: nobody to disagree"
+    if pairs.empty:
+        return "One member: nobody to disagree with"
+    return f"Two members agree on {pairs.mean():.0%} of photos"
 
 
-def confusion(oof: pd.DataFrame) -> Axes:
-    """Draw the confusion matrix, each row summing to 1, with lines between the groups of one mask state and one gender."""
-    counts = metrics.confusion(oof)
+def confusions(oof: pd.DataFrame, task: Task) -> list[Axes]:
+    """Draw the confusion matrix of each part of a table; without rows say so in words."""
+    if oof.empty:
+        _say("Nobody was validated (split none), so no confusion can be shown.")
+        return []
+    return [_confusion(oof, task, part) for part in metrics.parts(oof, task)]
+
+
+def _confusion(oof: pd.DataFrame, task: Task, part: str) -> Axes:
+    """Draw one matrix, each row summing to 1, with lines between the groups of a label."""
+    counts = metrics.confusion(oof, task, part)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
-    _, axes = plt.subplots(figsize=(2.5 + 0.5 * len(counts), 2 + 0.42 * len(counts)))
+    size = min(2 + 0.42 * len(counts), TALLEST)
+    _, axes = plt.subplots(figsize=(1.2 * size, size))
     text = shares.map(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")
+    numbers = {"annot": text, "fmt": "", "annot_kws": {"size": 8}} if len(counts) <= FEW else {}
     bar = {"label": "share of the true class"}
-    sns.heatmap(shares, cmap=GREYS, vmin=0, vmax=1, annot=text, fmt="", annot_kws={"size": 8}, cbar_kws=bar, ax=axes)
-    for edge in range(3, len(counts), 3):
-        for line in (axes.axhline, axes.axvline):
-            line(edge, color="0.3", linewidth=2 if edge % 6 == 0 else 0.7)
-    axes.set(title=_confusion_title(counts), xlabel="predicted class (numbers in %)", ylabel="true class")
+    sns.heatmap(shares, cmap=GREYS, vmin=0, vmax=1, cbar_kws=bar, ax=axes, **numbers)
+    for edge, width in _group_lines(task, part):
+        axes.axhline(edge, color="0.3", linewidth=width)
+        axes.axvline(edge, color="0.3", linewidth=width)
+    axes.set(title=_confusion_title(counts), ylabel="true class")
+    axes.set_xlabel("predicted class (numbers in %)" if numbers else "predicted class")
     return axes
+
+
+def _group_lines(task: Task, part: str) -> list[tuple[int, float]]:
+    """Return places and widths of lines between labels: the wider, the more attributes change."""
+    inner = np.cumprod(task.shape[:0:-1]) if part == LABEL else []
+    return [
+        (edge, 0.7 + 1.3 * level)
+        for level, size in enumerate(inner)
+        for edge in range(int(size), len(task.classes(part)), int(size))
+    ]
 
 
 def _confusion_title(counts: pd.DataFrame) -> str:
@@ -94,3 +117,36 @@ def _confusion_title(counts: pd.DataFrame) -> str:
     if not photos:
         return "No photo is confused"
     return f"Most confused: {true} taken for {guess}, {photos} of {counts.loc[true].sum()}"
+
+
+def class_shares(test: pd.DataFrame, oof: pd.DataFrame, task: Task) -> list[Axes]:
+    """Draw each class's share of the predictions, out-of-fold and on test photos, for each part.
+
+    Where there are many classes, the ones that shift most are drawn. Without rows in one of the
+    tables, it says so in words.
+    """
+    if oof.empty or test.empty:
+        _say("Predictions out-of-fold and on test photos cannot be compared: one has no photos.")
+        return []
+    return [_shares(test, oof, task, part) for part in metrics.parts(test, task)]
+
+
+def _shares(test: pd.DataFrame, oof: pd.DataFrame, task: Task, part: str) -> Axes:
+    names = pd.Index(task.classes(part), name="class")
+    guesses = {"out-of-fold": metrics.predicted(oof, task), "test": metrics.predicted(test, task)}
+    counts = {k: np.bincount(guess[part], minlength=len(names)) for k, guess in guesses.items()}
+    shares = pd.DataFrame({k: count / count.sum() for k, count in counts.items()}, names)
+    shift = (shares["test"] - shares["out-of-fold"]).abs().sort_values(ascending=False)
+    drawn = shares.loc[shares.index.isin(shift.index[:FEW])]
+    long = drawn.reset_index().melt("class", var_name="photos", value_name="share")
+    _, axes = plt.subplots(figsize=(9, 1.2 + 0.32 * len(drawn)))
+    sns.barplot(long, y="class", x="share", hue="photos", palette=["0.75", "0.2"], ax=axes)
+    sns.move_legend(axes, "center left", bbox_to_anchor=(1, 0.5))
+    before, after = shares.loc[shift.index[0]]
+    title = f"Largest shift: {shift.index[0]}, {before:.1%} to {after:.1%}"
+    axes.set(title=title, xlabel="share of photos", ylabel="class")
+    return axes
+
+
+def _say(sentence: str) -> None:
+    print(sentence)

@@ -1,4 +1,7 @@
-"""Figures of the face crop: where faces were found, how surely, and what was cut out."""
+"""Figures of notebook 02: where faces were found, with what score, and what was cut out.
+
+Where nothing was detected there is nothing to draw: the function prints a sentence instead.
+"""
 
 import cv2
 import matplotlib.pyplot as plt
@@ -11,87 +14,116 @@ from matplotlib.figure import Figure
 from lib.artefacts import resolve
 from lib.data.photos import read
 from lib.face.faces import BOX, LANDMARKS, NEAR, SURE
-from lib.plots.grid import grid
-from lib.task.labels import MASKS
+from lib.plots.grid import PIXELS, grid, resized
+from lib.plots.style import PALETTE
 
-MARKS = {"detected": "o", "low": "s", "fallback": "X"}  # a status is told by its mark as well as by its colour
+STATUS = {  # how a status is drawn: its mark, its colour
+    "detected": ("o", "#c9b86a"),
+    "low": ("s", "#00337c"),
+    "fallback": ("X", "black"),
+}
 
 
-def detection_rates(rates: pd.DataFrame) -> Axes:
-    """Draw the share of faces found by mask state (rows) and detector (columns)."""
-    axes = rates.reindex(MASKS).plot.bar(rot=0, figsize=(8, 3.6), colormap="cividis", edgecolor="black", width=0.7)
+def detection_rates(compared: pd.DataFrame, kinds: pd.Series) -> Axes | None:
+    """Draw the share of sure faces by kind of photo and detector, from ``faces.compare``."""
+    if compared.empty:
+        print("No photo was searched with both detectors, so there is nothing to compare.")
+        return None
+    scores = compared.drop(columns="iou")
+    rates = (scores >= SURE).groupby(kinds[compared.index]).mean()
+    axes = rates.plot.barh(figsize=(8, 0.6 * len(rates) + 1.6), colormap=PALETTE, edgecolor="black")
     for bars in axes.containers:
-        axes.bar_label(bars, fmt="{:.0%}", fontsize=9)
-    axes.set(title="How many faces are found?", xlabel="mask", ylabel=f"share with score ≥ {SURE}", ylim=(0, 1.12))
-    axes.legend(title="", loc="lower right", framealpha=1)
+        axes.bar_label(bars, fmt=" {:.0%}", fontsize=9)
+    title = f"How many of {len(compared)} faces are found?"
+    axes.set(title=title, xlabel=f"share with score ≥ {SURE}", ylabel="", xlim=(0, 1.1))
+    axes.invert_yaxis()
+    axes.legend(title="", loc="center left", bbox_to_anchor=(1, 0.5))
     return axes
 
 
-def scores(faces: pd.DataFrame, mask: pd.Series) -> Axes:
-    """Draw the histogram of detection scores by mask state; photos without any candidate have none."""
-    _, axes = plt.subplots(figsize=(8, 3.6))
-    table = pd.DataFrame({"score": faces.score, "mask": mask})
-    bins = np.linspace(0.3, 1, 29)
-    sns.histplot(table, x="score", hue="mask", bins=bins, multiple="stack", palette="cividis", edgecolor="black", ax=axes)
+def scores(faces: pd.DataFrame, kinds: pd.Series) -> Axes | None:
+    """Draw the detection score of every photo by kind; photos without any candidate have none."""
+    table = faces[["score"]].assign(kind=kinds).dropna()
+    if table.empty:
+        print("No photo has a score.")
+        return None
+    _, axes = plt.subplots(figsize=(8, 0.5 * table.kind.nunique() + 1.6))
+    look = {"color": "0.25", "size": 3, "alpha": 0.6, "jitter": 0.3}
+    sns.stripplot(table, x="score", y="kind", **look, ax=axes)
     axes.axvline(SURE, color="black", linestyle="--")
-    axes.set(title="How sure is the detector?", xlabel=f"score (dashed: {SURE}, taken anywhere)", ylabel="photos", yscale="log")
+    below = (table.score < SURE).sum()
+    axes.set(title=f"{below} of {len(table)} faces have a score below {SURE}", ylabel="")
     return axes
 
 
-def box_scatter(images: pd.DataFrame, faces: pd.DataFrame) -> Figure:
+def box_scatter(images: pd.DataFrame, faces: pd.DataFrame) -> Figure | None:
     """Draw where boxes are centred and how large they are, in shares of the photo, by status."""
-    table = faces[faces.status != "unreadable"].join(images[["width", "height"]].astype(float))
-    table = table.sort_values("status", key=lambda status: status.map(list(MARKS).index))  # the rare ones on top
-    table["x"] = (table.x0 + table.x1) / 2 / table.width
-    table["y"] = (table.y0 + table.y1) / 2 / table.height
-    table["wide"] = (table.x1 - table.x0) / table.width
-    table["tall"] = (table.y1 - table.y0) / table.height
+    table = faces[faces.status.isin(STATUS)].join(images[["width", "height"]].astype(float))
+    if table.empty:
+        print("No photo was searched, so every box is the whole photo.")
+        return None
+    table = table.sort_values("status", key=lambda status: status.map(list(STATUS).index))
+    shares = pd.DataFrame({"status": table.status})
+    shares["x"], shares["wide"] = _centre_and_size(table.x0, table.x1, table.width)
+    shares["y"], shares["tall"] = _centre_and_size(table.y0, table.y1, table.height)
     figure, (where, how_large) = plt.subplots(1, 2, figsize=(11, 4.6))
-    look = {
-        "hue": "status",
-        "style": "status",
-        "markers": MARKS,
-        "hue_order": list(MARKS),
-        "palette": ["#c9b86a", "#00337c", "black"],
-        "s": 40,
-    }
-    sns.scatterplot(table, x="x", y="y", **look, ax=where)
-    where.add_patch(plt.Rectangle((0.5 - NEAR, 0.5 - NEAR), 2 * NEAR, 2 * NEAR, fill=False, linestyle="--", edgecolor="black"))
-    where.set(
-        title="Where is the face?", xlabel="centre, share of width", ylabel="centre, share of height", xlim=(0, 1), ylim=(1, 0)
-    )
-    sns.scatterplot(table, x="wide", y="tall", **look, legend=False, ax=how_large)
-    how_large.set(title="How large is it?", xlabel="share of width", ylabel="share of height", xlim=(0, None), ylim=(0, None))
+    marks, colours = ({name: look[k] for name, look in STATUS.items()} for k in (0, 1))
+    look = {"hue": "status", "style": "status", "markers": marks, "palette": colours, "s": 40}
+    sns.scatterplot(shares, x="x", y="y", **look, ax=where)
+    sns.scatterplot(shares, x="wide", y="tall", **look, legend=False, ax=how_large)
+    _label_boxes(where, how_large)
     return figure
 
 
-def _marked(photo: np.ndarray, face: pd.Series) -> np.ndarray:
-    """Return a copy of the photo with box and landmarks drawn on it."""
-    photo, colour = photo.copy(), (255, 230, 0)
-    if not face[BOX].isna().any():
-        x0, y0, x1, y1 = face[BOX].astype(int)
-        cv2.rectangle(photo, (x0, y0), (x1, y1), (0, 0, 0), 8)
-        cv2.rectangle(photo, (x0, y0), (x1, y1), colour, 4)
-    for x, y in face[LANDMARKS].dropna().to_numpy(float).reshape(-1, 2):
-        cv2.circle(photo, (int(x), int(y)), 6, colour, -1)
-    return photo
+def _centre_and_size(low: pd.Series, high: pd.Series, side: pd.Series) -> tuple:
+    return (low + high) / 2 / side, (high - low) / side
 
 
-def gallery(images: pd.DataFrame, faces: pd.DataFrame, data_dir: str, status: str, most: int = 0, columns: int = 8) -> Figure:
-    """Show the readable photos of one status with box and landmarks, lowest score first; ``most`` 0 shows all."""
+def _label_boxes(where: Axes, how_large: Axes) -> None:
+    square = {"fill": False, "linestyle": "--", "edgecolor": "black"}
+    where.add_patch(plt.Rectangle((0.5 - NEAR, 0.5 - NEAR), 2 * NEAR, 2 * NEAR, **square))
+    where.set(title="Where is the face?", xlim=(0, 1), ylim=(1, 0))
+    where.set(xlabel="centre, share of width", ylabel="centre, share of height")
+    how_large.set(title="How large is it?", xlim=(0, None), ylim=(0, None))
+    how_large.set(xlabel="share of width", ylabel="share of height")
+
+
+def gallery(
+    images: pd.DataFrame,
+    faces: pd.DataFrame,
+    data_dir: str,
+    status: str,
+    most: int = 0,
+    columns: int = 8,
+) -> Figure | None:
+    """Show the photos of one status with box and landmarks, lowest score first; 0 shows all."""
     shown = faces[faces.status == status].sort_values("score")
     keys = shown.index[:most] if most else shown.index
     pictures = [_marked(read(resolve(data_dir) / images.file[key]), faces.loc[key]) for key in keys]
     captions = [_caption(key, faces.score[key]) for key in keys]
-    return grid(pictures, captions, f"{status}: {len(keys)} of {len(shown)} photos, lowest score first.", columns)
+    title = f"{status}: {len(keys)} of {len(shown)} photos, lowest score first"
+    return grid(pictures, captions, title, columns)
+
+
+def _marked(photo: np.ndarray, face: pd.Series) -> np.ndarray:
+    """Return the photo as large as a figure needs it, with box and landmarks drawn on it."""
+    picture, colour = resized(photo, 2 * PIXELS), (255, 230, 0)
+    scale = picture.shape[1] / photo.shape[1]
+    x0, y0, x1, y1 = (face[BOX].to_numpy(float) * scale).astype(int).tolist()
+    cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 0, 0), 6)
+    cv2.rectangle(picture, (x0, y0), (x1, y1), colour, 3)
+    for x, y in face[LANDMARKS].dropna().to_numpy(float).reshape(-1, 2) * scale:
+        cv2.circle(picture, (int(x), int(y)), 4, colour, -1)
+    return picture
 
 
 def _caption(key: str, score: float) -> str:
-    lines = [part[-18:] for part in key.split("/")]
+    lines = [part[-17:] for part in key.split("/")]
     return "\n".join(lines if np.isnan(score) else [*lines, f"{score:.2f}"])
 
 
-def side_by_side(rows: dict[str, list[np.ndarray]], title: str) -> Figure:
-    """Show pictures of the same photos, one named row a way of making them."""
-    captions = [name if place == 0 else "" for name, pictures in rows.items() for place in range(len(pictures))]
-    return grid([picture for pictures in rows.values() for picture in pictures], captions, title, max(map(len, rows.values())))
+def side_by_side(rows: dict[str, list[np.ndarray]], title: str) -> Figure | None:
+    """Show pictures of the same photos, one named row per way of making them."""
+    columns = max(map(len, rows.values()))
+    captions = [name if place == 0 else "" for name in rows for place in range(columns)]
+    return grid([picture for row in rows.values() for picture in row], captions, title, columns)

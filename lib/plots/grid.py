@@ -5,37 +5,53 @@ from collections.abc import Sequence
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INCHES = 1.5  # width of a picture
-PIXELS = 180  # width that a picture is reduced to: what is seen, not what is stored
+FLATTEST, TALLEST = 1 / 3, 3  # height over width of a picture's place: a strip does not need more
+PIXELS = 180  # longer side that a picture is reduced to at most: more would not be seen
 LINE = 0.16  # height of a line of caption, inches
+TITLE = 0.3  # height of the title, inches
 
 
-def grid(pictures: Sequence[np.ndarray | None], captions: Sequence[str], title: str, columns: int) -> Figure:
+def grid(
+    pictures: Sequence[np.ndarray | None], captions: Sequence[str], title: str, columns: int
+) -> Figure | None:
     """Show RGB pictures (h, w, 3) row by row, each under its caption; None leaves its place empty.
 
-    The places are computed here: matplotlib's own layouts take seconds for dozens of panels.
+    Without any picture there is no figure: the title and a sentence are printed. The places are
+    computed here, since matplotlib's own layouts take seconds for dozens of panels.
     """
-    shown = next((picture for picture in pictures if picture is not None), np.zeros((4, 3, 3)))
-    rows, cell = -(-len(pictures) // columns), INCHES * shown.shape[0] / shown.shape[1]
-    gap = LINE * (1.5 + max((caption.count("\n") + 1 for caption in captions if caption), default=0))
-    width, height = INCHES * columns, rows * (cell + gap) + 0.3
+    ratios = [picture.shape[0] / picture.shape[1] for picture in pictures if picture is not None]
+    if not ratios:
+        print(f"{title}\nThere is nothing to show.")
+        return None
+    lines = max(caption.count("\n") + 1 if caption else 0 for caption in captions)
+    cell = INCHES * float(np.clip(np.median(ratios), FLATTEST, TALLEST))
+    step = cell + LINE * (1.5 + lines)
+    width, height = INCHES * columns, TITLE + step * -(-len(pictures) // columns)
     figure = plt.figure(figsize=(width, height), layout="none")
-    figure.suptitle(
-        title if rows else f"{title} There are none", fontweight="bold", x=0.005, y=1 - 0.02 / height, ha="left", va="top"
-    )
+    corner = {"x": 0.005, "y": 1 - 0.02 / height, "ha": "left", "va": "top"}
+    figure.suptitle(title, fontweight="bold", **corner)
     for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        row, column = divmod(place, columns)
         if picture is not None:
-            bottom = height - 0.3 - (row + 1) * (cell + gap)
-            axes = figure.add_axes((INCHES * column / width, bottom / height, 0.97 * INCHES / width, cell / height))
-            axes.imshow(_reduced(picture), aspect="auto" if picture.shape == shown.shape else "equal")
-            axes.set_title(caption, fontsize=8, loc="center", fontweight="normal", pad=3)
-            axes.axis("off")
+            left, bottom = (
+                INCHES * (place % columns),
+                height - TITLE - step * (place // columns + 1),
+            )
+            box = (left / width, bottom / height, 0.97 * INCHES / width, cell / height)
+            _show(picture, caption, figure.add_axes(box))
     return figure
 
 
-def _reduced(picture: np.ndarray) -> np.ndarray:
-    scale = min(PIXELS / picture.shape[1], 1)
+def resized(picture: np.ndarray, side: float) -> np.ndarray:
+    """Return a picture whose longer side has ``side`` px, its shorter one at least one."""
+    scale = max(side / max(picture.shape[:2]), 1 / min(picture.shape[:2]))
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def _show(picture: np.ndarray, caption: str, axes: Axes) -> None:
+    axes.imshow(resized(picture, min(PIXELS, max(picture.shape[:2]))))
+    axes.set_title(caption, fontsize=8, loc="center", fontweight="normal", pad=3)
+    axes.axis("off")

@@ -1,4 +1,4 @@
-"""One look for all figures: set once a notebook."""
+"""One look for all figures, set once per notebook."""
 
 import seaborn as sns
 
@@ -6,10 +6,15 @@ PALETTE = "cividis"  # keeps its order in grey
 
 
 def set_style() -> None:
-    """Set seaborn's theme, a readable font size and the figure resolution for everything drawn afterwards."""
+    """Set seaborn's theme, a readable font size and the resolution of all figures from here on."""
     sns.set_theme(
         context="notebook",
         style="whitegrid",
         palette=PALETTE,
-        rc={"figure.dpi": 90, "axes.titleweight": "bold", "axes.titlelocation": "left", "figure.constrained_layout.use": True},
+        rc={
+            "figure.dpi": 90,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "figure.constrained_layout.use": True,
+        },
     )

@@ -1,24 +1,37 @@
-"""A notebook's ``parameters`` cell as the configuration: what it declares, and whether a given value fits.
+"""A notebook's ``parameters`` cell as its configuration: what it declares, and which values fit.
 
-Nothing here runs a notebook or imports anything heavy: the cell is read as text.
+Every way in is checked by this module: ``lib.run`` before any kernel starts, and ``collect`` in the
+notebook itself, however its values came there (papermill, or a cell edited by hand). The cell is
+read as text; nothing heavy is imported.
 """
 
 import ast
 import json
 import re
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import yaml
+from lib import PROJECT
+from lib.errors import ArtefactError, ParameterError, nearest
+from lib.task.attributes import Task, load
+from lib.textfiles import kind, parse_yaml
 
-from lib.errors import ArtefactError, ParameterError
+NOTEBOOKS = PROJECT / "notebooks"
+NUMBERS = {int: r"[+-]?\d+", float: r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"}
+FILE_NAMES = ("experiment", "submission")  # parameters that a folder or a file is named after
 
 
 class Parameter(NamedTuple):
-    """A parameter's default value and the comment behind it."""
+    """A parameter's default value, the comment behind it, and the choices that the comment lists.
+
+    Choices are what follows the last ": " of a comment, separated by " | "; none means any value.
+    """
 
     default: object
     comment: str
+    choices: tuple[str, ...] = ()
 
 
 def declared(notebook: Path) -> dict[str, Parameter]:
@@ -26,96 +39,169 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     if not notebook.is_file():
         raise ArtefactError(f"{notebook} is missing: its stage cannot run")
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
-        raise ParameterError(f"{notebook}: {len(tagged)} cells are tagged 'parameters': tag exactly one")
-    lines = tagged[0].splitlines()
-    assignments = [node for node in ast.parse(tagged[0]).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: Parameter(_default(node, notebook), _comment(node, lines)) for node in assignments}
+        raise ParameterError(
+            f"{notebook}: {len(tagged)} cells are tagged 'parameters': tag exactly one"
+        )
+    source = "".join(tagged[0]["source"])
+    lines = source.splitlines()
+    return {name: _parameter(node, lines, notebook) for name, node in _assignments(source).items()}
 
 
-def _default(node: ast.Assign, notebook: Path) -> object:
+def _assignments(source: str) -> dict[str, ast.Assign]:
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return {ast.unparse(node.targets[0]): node for node in nodes}
+
+
+def _parameter(node: ast.Assign, lines: list[str], notebook: Path) -> Parameter:
+    comment = _comment(node, lines)
+    listed = comment.rpartition(": ")[2].split(" | ")
+    choices = tuple(listed) if len(listed) > 1 else ()
     try:
-        return ast.literal_eval(node.value)
+        return Parameter(ast.literal_eval(node.value), comment, choices)
     except ValueError:
-        raise ParameterError(f"{notebook}: {ast.unparse(node)}: a default is a literal, it is read without being run") from None
+        raise ParameterError(
+            f"{notebook}: {ast.unparse(node)}: a default is a literal, it is read without being run"
+        ) from None
 
 
 def _comment(node: ast.Assign, lines: list[str]) -> str:
-    behind = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-    return behind.partition("#")[2].strip()
+    """Return the comment behind an assignment, and the lines ``#   ...`` that continue it."""
+    end = node.end_lineno or node.lineno
+    behind = lines[end - 1].encode()[node.end_col_offset :].decode()
+    more = takewhile(lambda line: line.startswith("#   "), lines[end:])
+    return " ".join([behind.partition("#")[2].strip(), *(line[1:].strip() for line in more)])
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would let the last of two equal keys win."""
+def collect(notebook: str, variables: dict[str, object]) -> dict[str, object]:
+    """Return the parameters of ``notebooks/<notebook>.ipynb`` out of a kernel's ``globals()``.
 
-    def construct_mapping(self, node, deep=False):
-        """Refuse a key that the mapping gives twice."""
-        keys = [key.value for key, _ in node.value]
-        for i, (key, _) in enumerate(node.value):
-            if key.value in keys[:i]:
-                raise ParameterError(f"line {key.start_mark.line + 1}: {key.value!r} is given twice: keep one of the two")
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str, source: str) -> object:
-    """Return what the YAML ``text`` means; ``source`` is named if it is malformed or repeats a key."""
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, ParameterError) as error:
-        raise ParameterError(f"{source}: {error}") from None
-
-
-def read_yaml(path: Path) -> dict:
-    """Return the mapping that a parameter file holds."""
-    if not path.is_file():
-        raise ParameterError(f"{path}: there is no such parameter file")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        found = "is empty" if values is None else f"holds {_kind(values)}"
-        raise ParameterError(f"{path} {found}: write one 'name: value' a line")
+    Each is converted, checked and set again, so that its name means the same. A ParameterError
+    names the parameter that is wrong, that is not set, or that papermill was given although the
+    notebook does not declare it.
+    """
+    table = declared(NOTEBOOKS / f"{notebook}.ipynb")
+    check_names(_injected(variables), table, notebook)
+    values = {}
+    for name, parameter in table.items():
+        if name not in variables:
+            raise ParameterError(f"{notebook}: {name} is not set: run the parameters cell again")
+        values[name] = checked(variables[name], parameter, f"{notebook}: {name}")
+    check_together(values, notebook)
+    variables.update(values)
     return values
 
 
-def convert(value: object, default: object) -> object:
-    """Return ``value`` as the type of ``default``; a TypeError says what is wrong and how to write it.
+def _injected(variables: Mapping[str, Any]) -> list[str]:
+    """Return the names that papermill's cell assigns; it stands in IPython's history ``In``."""
+    cells = [cell for cell in variables.get("In", ()) if cell.startswith("# Parameters\n")]
+    return [name for cell in cells for name in _assignments(cell)]
 
-    An int may stand for a float, and one scalar for a list; elements of a list follow those of the default.
+
+def check_names(names: Iterable[str], known: Iterable[str], source: str, what: str = "") -> None:
+    """Raise a ParameterError for the first of ``names`` that is not ``known``."""
+    for name in names:
+        if name not in known:
+            raise ParameterError(
+                f"{source}: {name!r} is no parameter{what}{nearest(name, known)}: correct or "
+                "remove it (python -m lib.run --list shows all)"
+            )
+
+
+def checked(value: object, parameter: Parameter, source: str) -> object:
+    """Return ``value`` in the type of its parameter; ParameterError unless type and choice fit.
+
+    Of a list the elements, and of a mapping the keys, are from the choices.
     """
+    try:
+        converted = convert(value, parameter.default)
+    except TypeError as error:
+        raise ParameterError(f"{source}: {error}") from None
+    for item in converted if isinstance(converted, (list, dict)) else [converted]:
+        if parameter.choices and str(item) not in parameter.choices:
+            choices = ", ".join(parameter.choices)
+            hint = nearest(str(item), parameter.choices)
+            raise ParameterError(f"{source}: {item!r} is not one of: {choices}{hint}")
+    return converted
+
+
+def convert(value: object, default: Any) -> object:
+    """Return ``value`` as the type of ``default``; a TypeError says what to write instead.
+
+    A whole number may stand for a number, one value for a list of it, and text for the number, list
+    or mapping that it reads as: YAML takes 1e-4 for text, and papermill hands lists over as text.
+    Elements of lists and values of mappings follow the first one of the default.
+    """
+    if isinstance(value, str):
+        value = _read(value, type(default))
     if isinstance(default, list):
         return _convert_list(value, default)
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if type(value) is not type(default):
         raise TypeError(_mismatch(value, default))
+    if isinstance(value, dict) and isinstance(default, dict) and default:
+        first = next(iter(default.values()))
+        return {key: convert(item, first) for key, item in value.items()}
     return value
+
+
+def _read(text: str, wanted: type) -> object:
+    if wanted in (list, dict) and text.startswith(("[", "{")):
+        return parse_yaml(text, text)
+    if wanted in NUMBERS and re.fullmatch(NUMBERS[wanted], text, re.IGNORECASE):
+        return wanted(text)
+    return text
 
 
 def _convert_list(value: object, default: list) -> list:
     items = value if isinstance(value, list) else [value]
-    kinds = {type(item) for item in default} or {str, int}
-    if len(kinds) == 1:
+    if default:
         return [convert(item, default[0]) for item in items]
-    if items is not value and type(value) not in kinds:
+    if any(type(item) not in (str, int, float) for item in items):
         raise TypeError(_mismatch(value, default))
     return items
 
 
 def _mismatch(value: object, default: object) -> str:
-    problem = f"{value!r} is {_kind(value)}, but its default {default!r} is {_kind(default)}"
-    if isinstance(default, float) and isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+e[+-]?\d+", value.lower()):
-        return f"{problem}: YAML takes {value} for text, write {_with_point(value)}"
+    problem = f"{value!r} is {kind(value)}, but its default {default!r} is {kind(default)}"
     if isinstance(default, str) and value is not None:
-        return f"{problem}: put quotes around it, a bare on is read as True and 010 as 8 (on the command line: '\"on\"')"
-    return f"{problem}: write {_kind(default)}"
+        return (
+            f"{problem}: put quotes around it, a bare on is read as True and 010 as 8 "
+            "(on the command line: '\"on\"'; papermill: -r instead of -p)"
+        )
+    papermill = " (papermill: True or False)" if isinstance(default, bool) else ""
+    return f"{problem}: write {kind(default)}{papermill}"
 
 
-def _with_point(number: str) -> str:
-    """Return a number with exponent as YAML 1.1 wants it: 1e-4 becomes 1.0e-4."""
-    mantissa, exponent = number.lower().split("e")
-    return mantissa + ("" if "." in mantissa else ".0") + "e" + ("" if exponent[0] in "+-" else "+") + exponent
+def _lists(values: Mapping[str, Any]) -> Mapping[str, list]:
+    for name, value in values.items():
+        if not isinstance(value, list):
+            raise ParameterError(f"{name}: {value!r} is {kind(value)}: write a list, [{value}]")
+    return values
 
 
-def _kind(value: object) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
-    return kinds.get(type(value), "nothing" if value is None else f"a {type(value).__name__}")
+BY_TASK = {  # parameters in the words of the task, and what refuses a word that it lacks
+    "learn": Task.learned,
+    "cuts": lambda task, values: task.checked_cuts(_lists(values)),
+    "drop": lambda task, values: task.checked_drop(_lists(values)),
+    "pseudo_thresholds": lambda task, values: [task[name] for name in values],
+}
+
+
+def check_together(values: Mapping[str, Any], source: str) -> None:
+    """Raise a ParameterError for a name of a file, or a word of the task, that is not accepted."""
+    for name in FILE_NAMES:
+        if name in values and not re.fullmatch(r"\w[\w.+-]*", values[name]):
+            raise ParameterError(
+                f"{source}: {name}={values[name]!r} names a file: write letters, digits and . _ + -"
+            )
+    if "task" not in values:
+        return
+    task = load(values["task"])
+    for name, check in BY_TASK.items():
+        try:
+            check(task, values.get(name, {}))
+        except ParameterError as error:
+            raise ParameterError(f"{source}: {name}: {error}") from None

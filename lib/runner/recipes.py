@@ -1,4 +1,4 @@
-"""All recipes in a batch, each with ``params/tiny.yaml`` on top: does every method still end in a valid submission?
+"""Run all recipes, each with ``params/tiny.yaml`` on top, to see that each ends in a submission.
 
 ``python -m lib.runner.recipes`` runs ``params/recipes/*.yaml`` one after the other and ends with a
 table; exit code 1 if one failed.
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from lib import PROJECT
+from lib.progress import progress
 
 RECIPES = sorted((PROJECT / "params/recipes").glob("*.yaml"))
 TINY = PROJECT / "params/tiny.yaml"
@@ -25,21 +25,32 @@ def run(recipe: Path) -> dict:
     """Run one recipe tiny; return a row: recipe, result, seconds, and what its origin line says."""
     start = time.monotonic()
     with (LOGS / f"{recipe.stem}.log").open("w") as log:
-        code = subprocess.run([sys.executable, "-m", "lib.run", recipe, TINY], cwd=PROJECT, stdout=log, stderr=log).returncode
-    result = "valid submission" if code == 0 else f"failed ({code}), see runs/tiny/{recipe.stem}.log"
-    return {"recipe": recipe.stem, "result": result, "seconds": round(time.monotonic() - start), "origin": origin(recipe)}
+        code = subprocess.run(
+            [sys.executable, "-m", "lib.run", recipe, TINY], cwd=PROJECT, stdout=log, stderr=log
+        ).returncode
+    result = (
+        "valid submission" if code == 0 else f"failed ({code}), see runs/tiny/{recipe.stem}.log"
+    )
+    return {
+        "recipe": recipe.stem,
+        "result": result,
+        "seconds": round(time.monotonic() - start),
+        "origin": origin(recipe),
+    }
 
 
 def origin(recipe: Path) -> str:
     """Return the origin that a recipe's header names."""
-    return next(line for line in recipe.read_text().splitlines() if line.startswith("# Origin: ")).removeprefix("# Origin: ")
+    return next(
+        line for line in recipe.read_text().splitlines() if line.startswith("# Origin: ")
+    ).removeprefix("# Origin: ")
 
 
 def main() -> int:
     """Run all recipes and print the table."""
-    shutil.rmtree(LOGS, ignore_errors=True)  # finished runs would be passed over
+    shutil.rmtree(LOGS, ignore_errors=True)  # finished runs would be skipped
     LOGS.mkdir(parents=True)
-    table = pd.DataFrame([run(recipe) for recipe in tqdm(RECIPES, "recipes", unit="recipe")])
+    table = pd.DataFrame([run(recipe) for recipe in progress(RECIPES, "recipes", unit="recipe")])
     print(table.to_string(index=False))
     return int((table["result"] != "valid submission").any())
 

@@ -1,10 +1,12 @@
-"""Many prediction tables made one: single tasks joined, models voted over, or stacked; always joined on the photo key.
+"""Many prediction tables made into one: attributes joined, models voted over, or stacked.
 
-``tables`` is everywhere a mapping of run name to prediction table. A *member* is one model's table, with each key once:
-an out-of-fold table is one member (each photo was predicted by one model), a test table is a member a fold.
+``tables`` is everywhere a mapping of run name to prediction table; rows are joined on the photo's
+key. A *member* is one model's table with each key once: an out-of-fold table is one member (each
+photo was predicted by one model), a test table is a member per fold. Tables of several parts are
+combined part by part.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,15 +16,16 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.errors import DataError, ParameterError, pick
-from lib.score.metrics import TASK_COLUMNS, predicted, probabilities, task, truth
-from lib.task.labels import ATTRIBUTES, PROBABILITIES
+from lib.errors import DataError, ParameterError, pick, some
+from lib.score.metrics import predicted, truth
+from lib.task.attributes import LABEL, Task
+from lib.task.tables import normalised, parts, probabilities
 
 Tables = Mapping[str, pd.DataFrame]
 
-FACTS = ("fold", "label", "person")  # what a table may carry beside its probabilities
+FACTS = ("fold", "label", "person")  # what a table may carry next to its probabilities
 FLOOR = 1e-7  # float32's resolution: no single 0 vetoes a class where logarithms are summed
-TIE = 1e-6  # weight of the soft vote in rules that count: settles ties, changes nothing else
+TIE = 1e-6  # weight of the soft vote in rules that count: it settles ties, and nothing else
 STACK_FOLDS = 5
 
 
@@ -37,15 +40,16 @@ def geometric(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def hard(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return each class's share of the members' first choices; equal shares are settled by the soft vote."""
+    """Return each class's share of the members' first choices; the soft vote settles ties."""
     choices = np.eye(members.shape[-1])[members.argmax(axis=-1)]
     return soft(choices, weights) + TIE * soft(members, weights)
 
 
 def rank(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return Borda counts: classes ranked within each photo, ranks averaged over members, ties settled by the soft vote.
+    """Return Borda counts: the mean over members of a class's rank within its photo.
 
-    Ho, Hull & Srihari, Decision combination in multiple classifier systems, TPAMI 1994.
+    The soft vote settles ties. Ho, Hull & Srihari, Decision combination in multiple classifier
+    systems, TPAMI 1994.
     """
     return soft(rankdata(members, axis=-1) - 1, weights) + TIE * soft(members, weights)
 
@@ -54,211 +58,278 @@ VOTES = {"soft": soft, "hard": hard, "rank": rank, "geometric": geometric}
 
 
 def members(tables: Tables) -> dict[str, pd.DataFrame]:
-    """Split tables whose keys repeat (test) into one table a fold, named ``run/fold0``; others are a member as they are."""
-    return {name: part for run, table in tables.items() for name, part in _by_fold(run, table).items()}
+    """Split tables whose keys repeat (test) into one per fold, named ``run/fold0``."""
+    return {
+        name: member
+        for run, table in tables.items()
+        for name, member in _by_fold(run, table).items()
+    }
 
 
 def _by_fold(run: str, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if table.index.is_unique:
         return {run: table}
-    return {f"{run}/fold{fold}": part for fold, part in table.groupby("fold")}
+    return {f"{run}/fold{fold}": member for fold, member in table.groupby("fold")}
 
 
-def align(tables: Tables) -> dict[str, pd.DataFrame]:
+def align(tables: Tables, task: Task) -> dict[str, pd.DataFrame]:
     """Return the tables with their rows in the key order of the first.
 
-    DataError for keys that repeat, are missing or too many, and for probabilities that are gaps or do not sum to 1;
-    ParameterError when there is no table.
+    DataError for keys that repeat, are missing or too many, and for probabilities that are gaps or
+    do not sum to 1; ParameterError when there is no table.
     """
     if not tables:
         raise ParameterError("nothing to combine: name at least one run")
     first, keys = next((name, table.index) for name, table in tables.items())
     for name, table in tables.items():
-        _check_probabilities(name, table)
-        if not table.index.is_unique:
+        _check_probabilities(name, table, task)
+        repeated = table.index[table.index.duplicated()]
+        if len(repeated):
             raise DataError(
-                f"{name}: {_some(table.index[table.index.duplicated()])} repeated within one fold; predict each once"
+                f"{name}: {some(repeated, 'keys')} repeated within one fold; predict each once"
             )
         _check_keys(name, table.index, first, keys)
     return {name: table.loc[keys] for name, table in tables.items()}
 
 
 def _check_keys(name: str, found: pd.Index, first: str, keys: pd.Index) -> None:
-    missing, extra = keys.difference(found), found.difference(keys)
-    if len(missing) or len(extra):
-        wrong = [f"{what} {_some(these)}" for what, these in (("lacks", missing), ("adds", extra)) if len(these)]
-        raise DataError(f"{name} {' and '.join(wrong)}, compared with {first}; combine runs on the same photos")
+    odd = {"lacks": keys.difference(found), "adds": found.difference(keys)}
+    wrong = [f"{what} {some(these, 'keys')}" for what, these in odd.items() if len(these)]
+    if wrong:
+        raise DataError(
+            f"{name} {' and '.join(wrong)}, compared with {first}; combine runs on the same photos"
+        )
 
 
-def _check_probabilities(name: str, table: pd.DataFrame) -> None:
-    wrong = ~np.isclose(probabilities(table).sum(axis=1, skipna=False), 1, atol=1e-3)  # NaN is never close
-    if wrong.any():
-        raise DataError(f"{name}: {_some(table.index[wrong])} whose probabilities do not sum to 1; predict this run again")
+def _check_probabilities(name: str, table: pd.DataFrame, task: Task) -> None:
+    for part in parts(table, task):
+        sums = probabilities(table, task, part).sum(axis=1, skipna=False)
+        wrong = ~np.isclose(sums, 1, atol=1e-3)  # NaN is never close
+        if wrong.any():
+            raise DataError(
+                f"{name}: {some(table.index[wrong], 'keys')} whose probabilities do not sum to 1; "
+                "predict this run again"
+            )
 
 
-def _some(keys: Iterable) -> str:
-    shown = list(dict.fromkeys(keys))
-    return f"{len(shown)} keys ({', '.join(map(str, shown[:5]))}{', …' if len(shown) > 5 else ''})"
+def vote(tables: Tables, task: Task, method: str, weights: Sequence[float] = ()) -> pd.DataFrame:
+    """Return one table with a row per photo, from out-of-fold tables or from test tables.
 
-
-def vote(tables: Tables, method: str, weights: Sequence[float] = ()) -> pd.DataFrame:
-    """Return one table, a row a photo, probabilities summing to 1, from out-of-fold or from test tables alike.
-
-    ``method`` is one of VOTES; ``weights`` gives each run its say, in the order of ``tables`` (default: equal), shared
-    by its folds. For "hard" the columns are shares of votes, for "rank" normalised Borda counts. ``label``, ``person``
-    and ``fold`` are kept where all members agree on them. Also votes over tables of one and the same single task.
+    ``method`` is one of VOTES. ``weights`` has a number per run, in the order of ``tables``
+    (default: equal), shared by the run's folds. For "hard" the columns are shares of votes, for
+    "rank" normalised Borda counts. ``label``, ``person`` and ``fold`` are kept where all members
+    agree on them. Tables of some attributes only may vote too, if all have the same.
     """
     rule = pick(VOTES, method, "vote")
-    parts = align(members(tables))
-    _check_one_task(parts)
-    stacked = np.stack([probabilities(part).to_numpy(float) for part in parts.values()])
-    columns = probabilities(next(iter(parts.values()))).columns
-    return _table(rule(stacked, _member_weights(tables, weights)), columns, parts)
+    aligned = align(members(tables), task)
+    shares = _member_weights(tables, weights)
+    return _by_part(aligned, task, lambda part: rule(_stacked(aligned, task, part), shares))
+
+
+def _stacked(tables: Tables, task: Task, part: str) -> np.ndarray:
+    """Return the probabilities of a part of all tables: (tables, photos, classes)."""
+    return np.stack([probabilities(t, task, part).to_numpy(float) for t in tables.values()])
 
 
 def _member_weights(tables: Tables, weights: Sequence[float]) -> np.ndarray:
-    say = np.asarray(list(weights) or [1] * len(tables), float)
-    if len(say) != len(tables) or not np.isfinite(say).all() or (say < 0).any() or not say.sum():
+    shares = np.asarray(list(weights) or [1] * len(tables), float)
+    right = len(shares) == len(tables) and np.isfinite(shares).all() and (shares >= 0).all()
+    if not right or not shares.sum():
         raise ParameterError(
-            f"weights={list(weights)} must be {len(tables)} numbers from 0 up, one a run ({', '.join(tables)}), "
-            "not all 0; or [] for equal weights"
+            f"weights={list(weights)} must be {len(tables)} numbers from 0 up, one per run "
+            f"({', '.join(tables)}), not all 0; or [] for equal weights"
         )
     folds = [len(_by_fold(run, table)) for run, table in tables.items()]
-    return np.repeat(say / folds, folds) / say.sum()
+    return np.repeat(shares / folds, folds) / shares.sum()
 
 
-def _check_one_task(tables: Tables) -> None:
-    tasks = {name: task(table) for name, table in tables.items()}
-    if len(set(tasks.values())) > 1:
-        raise ParameterError(f"runs of different tasks cannot vote together: {tasks}; join the single-task runs first")
+def _by_part(tables: Tables, task: Task, combined: Callable[[str], np.ndarray]) -> pd.DataFrame:
+    """Return the table of parts ``combined`` (N, C), normalised, with the facts of ``tables``."""
+    facts = _facts(tables)
+    frames = [
+        pd.DataFrame(combined(part), facts.index, task.columns(part))
+        for part in _common_parts(tables, task)
+    ]
+    return normalised(pd.concat(frames, axis=1), task).join(facts)
 
 
-def _table(values: np.ndarray, columns: Sequence[str], parts: Tables) -> pd.DataFrame:
-    """Normalise (N, C) values and put the keys and the facts of aligned ``parts`` beside them."""
-    facts = _facts(parts)
-    return pd.DataFrame(values / values.sum(axis=1, keepdims=True), facts.index, list(columns)).join(facts)
+def _common_parts(tables: Tables, task: Task) -> list[str]:
+    found = {name: parts(table, task) for name, table in tables.items()}
+    first = next(iter(found.values()))
+    if any(names != first for names in found.values()):
+        raise ParameterError(
+            f"runs that learned different things cannot vote together: {found}; join the runs that "
+            "learned some attributes only first"
+        )
+    return first
 
 
-def _facts(parts: Tables) -> pd.DataFrame:
-    """Return the columns of FACTS on which all aligned tables agree; DataError if they differ in a label or a person."""
-    first, reference = next(iter(parts.items()))
+def _facts(tables: Tables) -> pd.DataFrame:
+    """Return the columns of FACTS on which all aligned tables agree.
+
+    DataError if they differ in a label or a person.
+    """
+    first, reference = next(iter(tables.items()))
     agreed = []
-    for column in (c for c in FACTS if all(c in part for part in parts.values())):
-        differ = {name: part.index[part[column] != reference[column]] for name, part in parts.items()}
+    for column in (c for c in FACTS if all(c in table for table in tables.values())):
+        differ = {
+            name: table.index[table[column] != reference[column]] for name, table in tables.items()
+        }
         wrong = {name: keys for name, keys in differ.items() if len(keys)}
         if wrong and column != "fold":
             name, keys = next(iter(wrong.items()))
-            raise DataError(f"{first} and {name} disagree on the {column} of {_some(keys)}; combine runs on the same data")
+            raise DataError(
+                f"{first} and {name} disagree on the {column} of {some(keys, 'keys')}; "
+                "combine runs on the same data"
+            )
         agreed += [] if wrong else [column]
     return reference[agreed]
 
 
-def join_attributes(tables: Tables) -> pd.DataFrame:
-    """Multiply three single-task tables (mask, gender, age; any order) into one 18-column table, key by key, fold by fold.
+def join_attributes(tables: Tables, task: Task) -> pd.DataFrame:
+    """Join tables that together have each attribute once into one table of everything.
 
-    ParameterError if an attribute is missing or comes twice; DataError if keys, folds, labels or persons differ.
+    Rows are joined by key and fold. The label's probabilities are the product of its attributes'; a
+    task too large for a table of labels keeps a table of all attributes. ParameterError if an
+    attribute is missing or comes twice; DataError if keys, folds, labels or persons differ.
     """
-    runs = _run_by_attribute(tables)
-    keyed = {run: tables[run] for run in runs.values()}
+    owners = _run_by_attribute(tables, task)
+    keyed: Tables = {run: tables[run] for run in owners.values()}
+    first = next(iter(keyed))
     for run, table in keyed.items():
-        _check_keys(run, table.index.unique(), runs["mask"], tables[runs["mask"]].index.unique())
+        _check_keys(run, table.index.unique(), first, keyed[first].index.unique())
     if all("fold" in table for table in keyed.values()):
         keyed = _key_by_fold(keyed)
-    parts = align(keyed)
-    mask, gender, age = (probabilities(part).to_numpy(float) for part in parts.values())
-    joint = np.einsum("nm,ng,na->nmga", mask, gender, age).reshape(len(mask), -1)
-    joined = _table(joint, PROBABILITIES, parts)
+    aligned = align(keyed, task)
+    shares = {name: probabilities(aligned[run], task, name) for name, run in owners.items()}
+    frames = [_label_table(shares, task)] if task.joint else shares.values()
+    joined = normalised(pd.concat(frames, axis=1), task).join(_facts(aligned))
     return joined.reset_index("fold") if "fold" in joined.index.names else joined
 
 
-def _run_by_attribute(tables: Tables) -> dict[str, str]:
-    """Return ``{"mask": run, "gender": run, "age": run}``; ParameterError unless each attribute has exactly one run."""
-    found = {attribute: [run for run, table in tables.items() if task(table) == attribute] for attribute in ATTRIBUTES}
-    strangers = [run for run, table in tables.items() if task(table) not in ATTRIBUTES]
-    if strangers or any(len(runs) != 1 for runs in found.values()):
+def _label_table(shares: Tables, task: Task) -> pd.DataFrame:
+    """Return the label's table: the outer product of tables by attribute, the last one fastest."""
+    index = next(iter(shares.values())).index
+    joint = np.ones((len(index), 1))
+    for table in shares.values():
+        joint = (joint[:, :, None] * table.to_numpy(float)[:, None, :]).reshape(len(index), -1)
+    return pd.DataFrame(joint, index, task.columns(LABEL))
+
+
+def _run_by_attribute(tables: Tables, task: Task) -> dict[str, str]:
+    """Return the run of each attribute; ParameterError unless each attribute has exactly one."""
+    found = {
+        name: [run for run, table in tables.items() if name in parts(table, task)]
+        for name in task.names
+    }
+    whole = [run for run, table in tables.items() if parts(table, task) == [LABEL]]
+    if whole or any(len(runs) != 1 for runs in found.values()):
         raise ParameterError(
-            f"joining needs one single-task run for each of {', '.join(ATTRIBUTES)}; found {found}"
-            + (f" and 18-class runs {strangers}" if strangers else "")
+            f"joining needs one run for each of {', '.join(task.names)}; found {found}"
+            + (f" and runs that learned everything: {whole}" if whole else "")
             + "; train what is missing, vote over runs of the same attribute first"
         )
-    return {attribute: runs[0] for attribute, runs in found.items()}
+    return {name: runs[0] for name, runs in found.items()}
 
 
 def _key_by_fold(tables: Tables) -> Tables:
-    """Add the fold to the key; DataError that lists whom (else which photos) the tables put into different folds."""
+    """Add the fold to the key; DataError that lists the people (or photos) in different folds."""
     keyed = {run: table.set_index("fold", append=True) for run, table in tables.items()}
     first, reference = next(iter(keyed.items()))
     for run, table in keyed.items():
         odd = reference.index.difference(table.index)
         if len(odd):
-            whom = reference.loc[odd, "person"] if "person" in reference else odd.get_level_values(0)
+            photos = odd.get_level_values(0)
+            moved = reference.loc[odd, "person"] if "person" in reference else photos
             raise DataError(
-                f"{first} and {run} have different folds for {_some(whom)}; train them with the same seed and folds"
+                f"{first} and {run} have different folds for {some(moved, 'keys')}; "
+                "train them with the same seed and folds"
             )
     return keyed
 
 
-def complete(tables: Tables) -> dict[str, pd.DataFrame]:
-    """Return 18-column tables only: single-task runs joined into one named ``run+run+run``, the others as they are."""
-    single = {run: table for run, table in tables.items() if task(table) in ATTRIBUTES}
-    whole = {run: table for run, table in tables.items() if run not in single}
-    return {**whole, "+".join(single): join_attributes(single)} if single else whole
+def complete(tables: Tables, task: Task) -> dict[str, pd.DataFrame]:
+    """Return tables of everything only: those of some attributes are joined into ``run+run``."""
+    partial = {r: table for r, table in tables.items() if parts(table, task) != task.parts()}
+    whole = {run: table for run, table in tables.items() if run not in partial}
+    return {**whole, "+".join(partial): join_attributes(partial, task)} if partial else whole
 
 
-def stack(oof: Tables, test: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Stack: logistic regression from the runs' log-probabilities to the label; returns (out-of-fold, test) tables.
+def stack(oof: Tables, test: Tables, task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Stack: per part a logistic regression from the runs' log-probabilities to the true class.
 
-    The out-of-fold table is cross-fitted over people (no person is predicted by a regression that saw them), so its
-    score is comparable with a vote's; the test table comes from one regression on all out-of-fold rows. Wolpert 1992,
-    Stacked generalization. A test table is first averaged over its folds.
+    Returns (out-of-fold, test) tables. The out-of-fold table is cross-fitted over people (nobody is
+    predicted by a regression that saw them), so its score is comparable with a vote's; the test
+    table comes from one regression on all out-of-fold rows. A test table is first averaged over its
+    folds. Wolpert 1992, Stacked generalization.
     """
-    features, parts = _log_probabilities(oof)
-    test_features, test_parts = _log_probabilities({run: test[run] for run in oof})
-    first = next(iter(parts.values()))
-    labels, columns = truth(first), TASK_COLUMNS[task(first)]
-    crossed = np.zeros((len(labels), len(columns)))
-    for train, valid in _people_folds(first).split(features, groups=first["person"]):
-        crossed[valid] = _fit(features[train], labels[train], features[valid], len(columns))
-    final = _fit(features, labels, test_features, len(columns))
-    return _table(crossed, columns, parts), _table(final, columns, test_parts)
+    known, unseen = (
+        align({run: vote({run: tables[run]}, task, "soft") for run in oof}, task)
+        for tables in (oof, test)
+    )
+    return (
+        _by_part(known, task, lambda part: _cross_fitted(known, task, part)),
+        _by_part(unseen, task, lambda part: _fit(known, unseen, task, part)),
+    )
+
+
+def _cross_fitted(known: Tables, task: Task, part: str) -> np.ndarray:
+    first = next(iter(known.values()))
+    found = np.zeros((len(first), len(task.columns(part))))
+    for train, valid in _people_folds(first).split(first, groups=first["person"]):
+        seen, others = (
+            {run: table.iloc[rows] for run, table in known.items()} for rows in (train, valid)
+        )
+        found[valid] = _fit(seen, others, task, part)
+    return found
 
 
 def _people_folds(oof: pd.DataFrame) -> GroupKFold:
     people = oof["person"].nunique()
     if people < STACK_FOLDS:
-        raise DataError(f"stacking is cross-fitted over at least {STACK_FOLDS} people, this table has {people}; vote instead")
+        raise DataError(
+            f"stacking is cross-fitted over at least {STACK_FOLDS} people, "
+            f"this table has {people}; vote instead"
+        )
     return GroupKFold(STACK_FOLDS)
 
 
-def _log_probabilities(tables: Tables) -> tuple[np.ndarray, dict[str, pd.DataFrame]]:
-    """Return (N, runs x C) features and the aligned tables, one a run, that they come from."""
-    parts = align({run: vote({run: table}, "soft") for run, table in tables.items()})
-    return np.hstack([np.log(probabilities(part).clip(FLOOR)) for part in parts.values()]), parts
-
-
-def _fit(features: np.ndarray, labels: np.ndarray, unseen: np.ndarray, classes: int) -> np.ndarray:
-    """Fit on (features, labels) and return (N, classes) probabilities of ``unseen``; 0 for classes without an example."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
-    found = np.zeros((len(unseen), classes))
-    found[:, model.classes_] = model.predict_proba(unseen)
+def _fit(known: Tables, unseen: Tables, task: Task, part: str) -> np.ndarray:
+    """Return (N, classes) probabilities of ``unseen``; 0 for classes without an example."""
+    features, others = (
+        np.hstack(np.log(_stacked(tables, task, part).clip(FLOOR))) for tables in (known, unseen)
+    )
+    found = np.zeros((len(others), len(task.columns(part))))
+    if len(others):
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        model.fit(features, truth(next(iter(known.values())), task)[part].to_numpy())
+        found[:, model.classes_] = model.predict_proba(others)
     return found
 
 
-def combine(oof: Tables, test: Tables, method: str, weights: Sequence[float] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the (out-of-fold, test) tables of one ensemble: a vote of VOTES for both alike, or "stacked"."""
+def combine(
+    oof: Tables, test: Tables, task: Task, method: str, weights: Sequence[float] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the (out-of-fold, test) tables of one ensemble: a vote of VOTES, or "stacked"."""
     pick({**VOTES, "stacked": stack}, method, "vote")
     if list(oof) != list(test):
         raise ParameterError(
-            f"out-of-fold tables of {list(oof)} but test tables of {list(test)}: give the same runs in one order"
+            f"out-of-fold tables of {list(oof)} but test tables of {list(test)}: "
+            "give the same runs in one order"
         )
     if method != "stacked":
-        return vote(oof, method, weights), vote(test, method, weights)
+        return vote(oof, task, method, weights), vote(test, task, method, weights)
     if len(weights):
-        raise ParameterError(f"weights={list(weights)} mean nothing to vote='stacked', which learns its own; set weights=[]")
-    return stack(oof, test)
+        raise ParameterError(
+            f"weights={list(weights)} mean nothing to vote='stacked', which learns its own; "
+            "set weights=[]"
+        )
+    return stack(oof, test, task)
 
 
-def agreement(tables: Tables) -> pd.DataFrame:
-    """Return the share of photos on which each two members predict the same class: (members, members), 1 on the diagonal."""
-    classes = pd.DataFrame({name: predicted(part) for name, part in align(members(tables)).items()})
-    return classes.corr(method=lambda a, b: float((a == b).mean()))
+def agreement(tables: Tables, task: Task) -> pd.DataFrame:
+    """Return the share of photos for which two members predict the same: (members, members)."""
+    aligned = align(members(tables), task)
+    guesses = [predicted(table, task).to_numpy() for table in aligned.values()]
+    same = [[(one == other).all(axis=1).mean() for other in guesses] for one in guesses]
+    return pd.DataFrame(same, list(aligned), list(aligned))

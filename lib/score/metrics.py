@@ -1,105 +1,171 @@
-"""Scores of prediction tables: macro F1 as the competition counts it, overall, by attribute, by class and by fold."""
+"""Scores of prediction tables by the task's metric: overall, by attribute, by class and by fold.
+
+In every score larger is better: the log loss is negated, as scikit-learn's ``neg_log_loss`` is.
+A table of several parts scores the mean over its parts.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    recall_score,
+)
 
-from lib.errors import DataError
-from lib.task.labels import ATTRIBUTE_PROBABILITIES, ATTRIBUTES, CLASSES, PROBABILITIES, by_attribute
+from lib.errors import DataError, some
+from lib.task.attributes import LABEL, Task
+from lib.task.tables import parts, probabilities
 
-TASK_COLUMNS = {"label": PROBABILITIES, **ATTRIBUTE_PROBABILITIES}  # what a table predicts, and its probability columns
-CLASS_NAMES = {"label": CLASSES, **ATTRIBUTES}
-
-
-def task(table: pd.DataFrame) -> str:
-    """Return what a prediction table predicts: "label" (18 classes), "mask", "gender" or "age"; DataError if unclear."""
-    found = [name for name, columns in TASK_COLUMNS.items() if set(columns) <= set(table.columns)]
-    if len(found) != 1:
-        accepted = "; ".join(f"{name}: {columns[0]}…{columns[-1]}" for name, columns in TASK_COLUMNS.items())
-        raise DataError(f"a prediction table has the columns of one task ({accepted}), this one has {list(table.columns)}")
-    return found[0]
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
-def probabilities(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the probability columns of a prediction table, in class order."""
-    return table[list(TASK_COLUMNS[task(table)])]
+def macro_f1(true: np.ndarray, guess: np.ndarray, chances: np.ndarray) -> float:
+    """Return the mean F1 over the classes that occur in the truth or among the predictions.
 
-
-def predicted(table: pd.DataFrame) -> pd.Series:
-    """Return the most probable class of each row as int, by key; equal probabilities go to the lower class."""
-    return pd.Series(probabilities(table).to_numpy().argmax(axis=1), table.index, name="predicted")
-
-
-def truth(oof: pd.DataFrame) -> np.ndarray:
-    """Return the official class of each row: the label 0..17, or its attribute for a single-task table."""
-    if "label" not in oof or oof["label"].isna().any():
-        raise DataError("scores need a label in every row: give the out-of-fold table (oof.parquet), not the test table")
-    label = oof["label"].to_numpy(int)
-    return label if task(oof) == "label" else by_attribute(label)[task(oof)]
-
-
-def macro_f1(labels, predictions, classes: int = len(CLASSES)) -> float:
-    """Return the mean F1 over the classes 0..``classes - 1`` that occur in the truth or among the predictions.
-
-    A class absent from both has no F1 and is left out, so that a small fold without it is not pulled towards 0;
-    a class that is only predicted, or never found, counts as 0. DataError for a class out of range.
+    A class absent from both has no F1 and is left out, so that a small fold without it is not
+    pulled towards 0; a class that is only predicted, or never found, counts as 0.
     """
-    seen = np.union1d(labels, predictions)
-    if not np.isin(seen, range(classes)).all():
-        raise DataError(f"classes {np.setdiff1d(seen, range(classes)).tolist()} are outside 0..{classes - 1}")
-    return float(f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=np.nan))
+    classes = range(chances.shape[1])
+    return f1_score(true, guess, labels=classes, average="macro", zero_division=np.nan)
 
 
-def summary(oof: pd.DataFrame) -> dict[str, float]:
-    """Return ``macro_f1``, ``accuracy`` and the macro F1 of each attribute in the table (``mask``, ``gender``, ``age``).
+def balanced_accuracy(true: np.ndarray, guess: np.ndarray, chances: np.ndarray) -> float:
+    """Return the mean recall over the classes that occur in the truth."""
+    return recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0)
 
-    An attribute is read off the predicted label, as the leaderboard would, not from summed probabilities. NaN where nobody
-    was validated.
+
+def quadratic_kappa(true: np.ndarray, guess: np.ndarray, chances: np.ndarray) -> float:
+    """Return Cohen's kappa with quadratic weights; 1 if all is right, of a single class too."""
+    classes = range(chances.shape[1])
+    right = (true == guess).all()
+    return 1.0 if right else cohen_kappa_score(true, guess, labels=classes, weights="quadratic")
+
+
+METRICS: dict[str, Metric] = {  # of true and predicted classes (N,) and probabilities (N, classes)
+    "macro_f1": macro_f1,
+    "accuracy": lambda true, guess, chances: accuracy_score(true, guess),
+    "balanced_accuracy": balanced_accuracy,
+    "log_loss": lambda true, guess, chances: (
+        -log_loss(true, chances, labels=range(chances.shape[1]))
+    ),
+    "quadratic_kappa": quadratic_kappa,
+}
+
+
+def predicted(table: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return the most probable class (int) of each part, by key; equal ones go to the lower class.
+
+    A table of labels has a column for every attribute too: read off the predicted label, as the
+    leaderboard would, not off summed probabilities.
     """
-    if oof.empty:
-        return dict.fromkeys(["macro_f1", "accuracy", *(ATTRIBUTES if task(oof) == "label" else [task(oof)])], float("nan"))
-    name, labels, predictions = task(oof), truth(oof), predicted(oof).to_numpy()
-    overall = macro_f1(labels, predictions, len(TASK_COLUMNS[name]))
-    pairs = {a: (by_attribute(labels)[a], by_attribute(predictions)[a]) for a in ATTRIBUTES}
-    attributes = {a: macro_f1(*pairs[a], len(ATTRIBUTES[a])) for a in ATTRIBUTES} if name == "label" else {name: overall}
-    return {"macro_f1": overall, "accuracy": float(accuracy_score(labels, predictions)), **attributes}
+    guess = {
+        part: probabilities(table, task, part).to_numpy().argmax(axis=1)
+        for part in parts(table, task)
+    }
+    attributes = task.decode(guess[LABEL]) if LABEL in guess else {}
+    return pd.DataFrame({**guess, **attributes}, table.index)
 
 
-def confusion(oof: pd.DataFrame) -> pd.DataFrame:
-    """Return counts of photos, true class (rows) by predicted class (columns), all classes of the task, by name."""
-    names = list(CLASS_NAMES[task(oof)])
-    counts = confusion_matrix(truth(oof), predicted(oof), labels=range(len(names)))
-    return pd.DataFrame(counts, pd.Index(names, name="true"), pd.Index(names, name="predicted"))
+def truth(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return the official classes of an out-of-fold table, in the columns of ``predicted``."""
+    if LABEL not in oof or oof[LABEL].isna().any():
+        raise DataError(
+            "scores need a label in every row: give the out-of-fold table (oof.parquet), "
+            "not the test table"
+        )
+    label = oof[LABEL].to_numpy(int)
+    outside = (label < 0) | (label >= prod(task.shape))
+    if outside.any():
+        raise DataError(
+            f"{some(label[outside], 'labels')} are outside 0..{prod(task.shape) - 1}, the labels "
+            f"of task {task.name!r}: give the task that the run learned"
+        )
+    classes = pd.DataFrame({LABEL: label, **task.decode(label)}, oof.index)
+    found = parts(oof, task)
+    return classes if found == [LABEL] else classes[found]
 
 
-def attribute_confusions(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the confusion (counts, true by predicted) of each attribute in the table, by name."""
-    if task(oof) != "label":
-        return {task(oof): confusion(oof)}
-    true, guessed = by_attribute(truth(oof)), by_attribute(predicted(oof).to_numpy())
+def score(oof: pd.DataFrame, task: Task) -> float:
+    """Return the task's metric, larger is better; NaN where nobody was validated."""
+    return measure(oof, task, task.metric)
+
+
+def measure(oof: pd.DataFrame, task: Task, metric: str) -> float:
+    """Return the mean of a metric over the table's parts; NaN where nobody was validated."""
+    return float(np.mean(list(_by_name(oof, task, metric, parts(oof, task)).values())))
+
+
+def summary(oof: pd.DataFrame, task: Task) -> dict[str, float]:
+    """Return the task's metric by its name, ``accuracy``, and the metric of each attribute."""
+    attributes = [name for name in predicted(oof, task) if name != LABEL]
     return {
-        name: pd.DataFrame(confusion_matrix(true[name], guessed[name], labels=range(len(values))), values, values)
-        for name, values in ATTRIBUTES.items()
+        task.metric: score(oof, task),
+        "accuracy": measure(oof, task, "accuracy"),
+        **_by_name(oof, task, task.metric, attributes),
     }
 
 
-def by_class(oof: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a class: ``photos`` (true), ``predicted`` (counts), ``f1`` (NaN where both are 0)."""
-    counts = confusion(oof)
+def _by_name(oof: pd.DataFrame, task: Task, metric: str, names: Sequence[str]) -> dict[str, float]:
+    """Return a metric of some parts or attributes."""
+    if oof.empty:
+        return dict.fromkeys(names, float("nan"))
+    true, guess = truth(oof, task), predicted(oof, task)
+    return {
+        name: float(
+            METRICS[metric](
+                true[name].to_numpy(),
+                guess[name].to_numpy(),
+                probabilities(oof, task, name).to_numpy(),
+            )
+        )
+        for name in names
+    }
+
+
+def confusion(oof: pd.DataFrame, task: Task, name: str) -> pd.DataFrame:
+    """Return counts of photos of a part or an attribute: true class (rows) by predicted class."""
+    classes = list(task.classes(name))
+    true, guess = truth(oof, task)[name], predicted(oof, task)[name]
+    counts = confusion_matrix(true, guess, labels=range(len(classes)))
+    return pd.DataFrame(counts, pd.Index(classes, name="true"), pd.Index(classes, name="predicted"))
+
+
+def by_class(oof: pd.DataFrame, task: Task, name: str) -> pd.DataFrame:
+    """Return a row per class: ``photos`` (true), ``predicted``, and ``f1`` (NaN if both are 0)."""
+    counts = confusion(oof, task, name)
     photos, guesses = counts.sum(axis=1), counts.sum(axis=0)
     f1 = 2 * np.diag(counts) / (photos + guesses).where(photos + guesses > 0)
     return pd.DataFrame({"photos": photos, "predicted": guesses, "f1": f1}).rename_axis("class")
 
 
-def by_fold(oof: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a fold: ``photos`` and the ``summary`` of that fold."""
+def by_fold(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return a row per fold: ``photos`` and the ``summary`` of that fold."""
     if "fold" not in oof:
-        raise DataError("no fold column: runs with different folds share none; train them with the same seed and fold_count")
-    rows = {fold: {"photos": len(part), **summary(part)} for fold, part in oof.groupby("fold")}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=None if rows else ["photos", *summary(oof)]).rename_axis("fold")
+        raise DataError(
+            "no fold column: runs with different folds share none; train them with the same seed "
+            "and fold_count"
+        )
+    columns = ["photos", *summary(oof[:0], task)]
+    rows = {
+        fold: {"photos": len(part), **summary(part, task)} for fold, part in oof.groupby("fold")
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("fold")
 
 
-def scores(oof: pd.DataFrame) -> dict:
-    """Return the ``summary`` and, under ``classes``, the ``by_class`` rows; JSON-ready (None for an undefined F1)."""
-    classes = by_class(oof).astype(object)
-    return {**summary(oof), "classes": classes.where(classes.notna(), None).to_dict(orient="index")}
+def scores(oof: pd.DataFrame, task: Task) -> dict:
+    """Return the ``summary`` and, under ``classes``, the rows of ``by_class`` of each part.
+
+    Ready for JSON: None stands for an undefined F1.
+    """
+    tables = {part: by_class(oof, task, part).astype(object) for part in parts(oof, task)}
+    classes = {
+        part: table.where(table.notna(), None).to_dict(orient="index")
+        for part, table in tables.items()
+    }
+    return {**summary(oof, task), "classes": classes}

@@ -1,29 +1,34 @@
-"""A run is a folder: ``runs/<experiment>/`` with its parameters, a folder a fold, and tables of predictions.
+"""A run is a folder ``runs/<experiment>/``: parameters, task, a folder per fold, tables, metrics.
 
-A name belongs to one set of parameters. A fold is finished when its prediction tables are there; they are written last.
+A name belongs to one set of parameters and one task. A fold is finished when its tables of
+predictions are there; they are written last.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from lib import artefacts
-from lib.errors import ArtefactError, nearest
+from lib.errors import ArtefactError, ParameterError, nearest
 from lib.score import metrics
+from lib.task import attributes
+from lib.task.attributes import Answer, Task
+from lib.textfiles import read_yaml
 
-NOT_PART_OF_A_RUN = ("folds", "workers", "compiled")  # say how a run is worked through, not what comes out
+NOT_PART_OF_A_RUN = ("folds", "workers", "compiled")  # how it is worked through, not what comes out
 
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment's folder and the parameters that made it."""
+    """One experiment's folder, and the parameters and the task that made it."""
 
     folder: Path
     params: dict
+    task: Task
 
     @property
     def name(self) -> str:
@@ -52,6 +57,15 @@ class Run:
         paths = sorted(self.folder.glob("fold*/history.csv"))
         return {int(path.parent.name[4:]): pd.read_csv(path) for path in paths}
 
+    def write_fold(self, fold: int, oof: pd.DataFrame, test: pd.DataFrame) -> None:
+        """Write a fold's tables, test last: it marks the fold as finished.
+
+        The checkpoint from which the fold could have been continued is removed.
+        """
+        artefacts.write_table(oof, self.fold(fold) / "oof.parquet")
+        artefacts.write_table(test.assign(fold=fold), self.fold(fold) / "test.parquet")
+        (self.fold(fold) / "last.pt").unlink(missing_ok=True)
+
     def metrics(self) -> dict:
         """Return metrics.json."""
         return json.loads((self.folder / "metrics.json").read_text())
@@ -61,31 +75,69 @@ class Run:
         return pd.read_parquet(self.folder / "oof.parquet")
 
     def test(self) -> pd.DataFrame:
-        """Return the test table: a row a photo and fold."""
+        """Return the test table: a row per photo and fold."""
         return pd.read_parquet(self.folder / "test.parquet")
 
 
-def start(runs_dir: str, params: Mapping) -> Run:
-    """Open ``runs_dir/<experiment>`` for writing; ArtefactError when the name holds a run with other parameters."""
-    run = Run(artefacts.resolve(runs_dir) / params["experiment"], dict(params))
-    path = run.folder / "params.yaml"
+def start(runs_dir: str, params: Mapping, task: Task) -> Run:
+    """Open ``runs_dir/<experiment>`` for writing, its parameters and task kept in it.
+
+    ArtefactError when the name holds a run with other parameters or another task.
+    """
+    run = Run(artefacts.resolve(runs_dir) / params["experiment"], dict(params), task)
     if any(run.folder.glob("fold*/*.pt")):
-        _check_same(run.name, yaml.safe_load(path.read_text()), run.params)
-    else:  # nothing is trained yet, so nothing is lost: a name must not be spent on a slip
+        _check_same_params(run.name, _params(run.folder), run.params)
+        _check_same_task(run)
+    else:  # nothing is trained yet, so nothing is lost: the name is still free
         (run.folder / "precision.csv").unlink(missing_ok=True)
-    with artefacts.atomic(path) as temporary:
-        temporary.write_text(yaml.safe_dump(run.params, sort_keys=False))
+    _write(yaml.safe_dump(run.params, sort_keys=False), run.folder / "params.yaml")
+    _write((attributes.TASKS / f"{task.name}.yaml").read_text("utf-8"), run.folder / "task.yaml")
     return run
 
 
-def _check_same(name: str, old: dict, new: dict) -> None:
-    differing = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - set(NOT_PART_OF_A_RUN)
-    if differing:
-        changes = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in sorted(differing))
+def _write(text: str, path: Path) -> None:
+    with artefacts.atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def _params(folder: Path) -> dict:
+    params = read_yaml(folder / "params.yaml")
+    if "learn" not in params or not (folder / "task.yaml").exists():
         raise ArtefactError(
-            f"experiment={name!r} holds a run with other parameters ({changes}). "
+            f"run {folder.name!r} was made by an earlier version of facefold (no task.yaml, or no "
+            f"parameter `learn`): delete or move {folder}, then train it again with notebook 03"
+        )
+    return params
+
+
+def _check_same_params(name: str, old: dict, new: dict) -> None:
+    keys = (old.keys() | new.keys()) - set(NOT_PART_OF_A_RUN)
+    changes = [
+        f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in sorted(keys)
+        if old.get(key) != new.get(key)
+    ]
+    if changes:
+        raise ArtefactError(
+            f"experiment={name!r} holds a run with other parameters ({'; '.join(changes)}). "
             "Nothing is overwritten: choose another experiment name, or delete that run's folder."
         )
+
+
+def _check_same_task(run: Run) -> None:
+    """Refuse a run whose task was edited; how a submission is written may change at any time."""
+    path = run.folder / "task.yaml"
+    kept = attributes.parse(read_yaml(path), run.task.name, str(path))
+    if _learned(kept) != _learned(run.task):
+        raise ArtefactError(
+            f"run {run.name!r} was trained for another version of task {run.task.name!r}: put the "
+            f"attributes, label and metric of {path} back into {run.task.name}.yaml, or give the "
+            "changed task a file of its own and train for it"
+        )
+
+
+def _learned(task: Task) -> tuple[Task, list[str]]:
+    return replace(task, answer=Answer()), task.names  # equal mappings may differ in their order
 
 
 def load(runs_dir: str, name: str) -> Run:
@@ -94,54 +146,79 @@ def load(runs_dir: str, name: str) -> Run:
     if not (folder / "metrics.json").exists():
         there = sorted(path.parent.name for path in folder.parent.glob("*/metrics.json"))
         raise ArtefactError(
-            f"run {name!r} is not finished in {runs_dir!r}{nearest(name, there)}; finished: {', '.join(there) or 'none'}. "
-            "Train it with notebook 03 first."
+            f"run {name!r} is not finished in {runs_dir!r}{nearest(name, there)}; "
+            f"finished: {', '.join(there) or 'none'}. Train it with notebook 03 first."
         )
-    return Run(folder, yaml.safe_load((folder / "params.yaml").read_text()))
+    params = _params(folder)
+    run = Run(folder, params, attributes.load(params["task"]))
+    _check_same_task(run)
+    return run
+
+
+def load_all(runs_dir: str, names: Sequence[str]) -> tuple[dict[str, Run], Task]:
+    """Return finished runs by name, and the task that they share; ParameterError without one."""
+    found = {name: load(runs_dir, name) for name in names}
+    tasks = {run.task.name: run.task for run in found.values()}
+    if len(tasks) != 1:
+        raise ParameterError(
+            f"runs={list(names)} must be one or more runs of one task, not of {list(tasks)}"
+        )
+    return found, next(iter(tasks.values()))
+
+
+def oof_table(probabilities: pd.DataFrame, photos: pd.DataFrame, fold: int) -> pd.DataFrame:
+    """Add the fold, the official label and the person to validation predictions."""
+    facts = {"label": photos["label"].astype(int), "person": photos["person"]}
+    return probabilities.assign(fold=fold, **facts)
 
 
 def finish(run: Run, fold_numbers: list[int]) -> dict:
-    """Put the folds' tables together, score them and write metrics.json; an empty dict while folds are to be trained."""
+    """Join the folds' tables, score them, write metrics.json; {} while folds are to be trained."""
     if run.unfinished(fold_numbers):
         return {}
     oof, test = (
-        pd.concat([pd.read_parquet(run.fold(fold) / f"{name}.parquet") for fold in fold_numbers]) for name in ("oof", "test")
+        pd.concat([pd.read_parquet(run.fold(fold) / f"{name}.parquet") for fold in fold_numbers])
+        for name in ("oof", "test")
     )
     artefacts.write_table(oof, run.folder / "oof.parquet")
     artefacts.write_table(test, run.folder / "test.parquet")
-    scores = _scores(oof) | {
+    scores = _scores(oof, run.task) | {
         "experiment": run.name,
         "people": int(oof["person"].nunique()),
-        "test_photos_used": uses_test_photos(run.folder.parent, run.params),
+        "test_photos_used": uses_test_photos(str(run.folder.parent), run.params),
         "commit": artefacts.git_commit(),
     }
     artefacts.write_json(scores, run.folder / "metrics.json")
     return scores
 
 
-def _scores(oof: pd.DataFrame) -> dict:
+def _scores(oof: pd.DataFrame, task: Task) -> dict:
     if oof.empty:
-        return {"oof_macro_f1": None, "folds": []}
-    overall, folds = metrics.scores(oof), metrics.by_fold(oof).reset_index()
-    return {"oof_macro_f1": overall.pop("macro_f1"), "folds": folds.to_dict(orient="records"), **overall}
+        return {"oof_score": None, "metric": task.metric, "folds": []}
+    overall, folds = metrics.scores(oof, task), metrics.by_fold(oof, task).reset_index()
+    return {
+        "oof_score": overall.pop(task.metric),
+        "metric": task.metric,
+        "folds": folds.to_dict(orient="records"),
+        **overall,
+    }
 
 
 def score_table(scores: dict) -> pd.DataFrame:
-    """Return a row a fold and one for all out-of-fold photos: macro F1, accuracy, macro F1 by attribute."""
+    """Return a row per fold and one for all out-of-fold photos: metric, accuracy, attributes."""
     if not scores.get("folds"):
-        return pd.DataFrame({"score": ["none yet: folds are still to be trained" if not scores else "nobody was validated"]})
-    overall = {
-        "fold": "out-of-fold",
-        "macro_f1": scores["oof_macro_f1"],
-        **{k: v for k, v in scores.items() if k in scores["folds"][0]},
-    }
-    return pd.DataFrame([*scores["folds"], overall]).set_index("fold").drop(columns="photos")
+        why = "nobody was validated" if scores else "none yet: folds are still to be trained"
+        return pd.DataFrame({"score": [why]})
+    named = {**scores, "fold": "out-of-fold", scores["metric"]: scores["oof_score"]}
+    table = pd.DataFrame([*scores["folds"], named], columns=list(scores["folds"][0]))
+    return table.set_index("fold").drop(columns="photos")
 
 
 def starting_weights(runs_dir: str, init_from: str, person_folds: pd.Series) -> Run | None:
-    """Return the run whose weights training starts from (None for ""); ArtefactError when its folds would leak.
+    """Return the run whose weights training starts from (None for "").
 
-    A fold's model may only go on in the same fold: elsewhere it has been trained on the people validated now.
+    ArtefactError when its folds would leak: a fold's model may only go on in the same fold,
+    elsewhere it has been trained on the people who are validated now.
     """
     if not init_from:
         return None
@@ -153,14 +230,16 @@ def starting_weights(runs_dir: str, init_from: str, person_folds: pd.Series) -> 
     unseen = person_folds.index[(person_folds >= 0) & ~person_folds.index.isin(before.index)]
     if moved or len(unseen):
         raise ArtefactError(
-            f"init_from={init_from!r} was trained on other folds ({len(moved)} people moved, {len(unseen)} new here): "
-            "its models may know the people validated here. Give the same data, seed, split and fold_count, or no init_from."
+            f"init_from={init_from!r} was trained on other folds ({len(moved)} people moved, "
+            f"{len(unseen)} new here): its models may know the people validated here. Give the "
+            "same data, seed, split and fold_count, or no init_from."
         )
     return run
 
 
 def uses_test_photos(runs_dir: str, params: Mapping) -> bool:
-    """Tell whether a run, or one that it started from, was trained on pseudo-labelled test photos."""
+    """Tell whether a run, or one that it started from, learned from pseudo-labelled test photos."""
     if params["pseudo_labels"]:
         return True
-    return bool(params["init_from"]) and load(runs_dir, params["init_from"]).metrics()["test_photos_used"]
+    before = params["init_from"]
+    return bool(before) and load(runs_dir, before).metrics()["test_photos_used"]

@@ -1,44 +1,87 @@
-"""A comparison of runs that differ in one ingredient each: variants by seeds, scored out-of-fold on official labels."""
+"""A comparison of runs that differ from a baseline in one ingredient each: variants by seeds."""
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Mapping
 
 import pandas as pd
 
+from lib import artefacts
+from lib.errors import ArtefactError, nearest
 from lib.score import ensemble, metrics, predict, runs
+from lib.score.runs import Run
+from lib.task.attributes import Task
 
+Runs = Mapping[tuple[str, int], Run]  # by (variant, seed)
 Tables = dict[tuple[str, int], pd.DataFrame]  # out-of-fold tables by (variant, seed)
+JOINED = "one run per attribute"  # the variant that single-attribute runs are joined to
 
 
-def collect(
-    runs_dir: str, variants: Sequence[str], single_tasks: Sequence[str], seeds: Sequence[int], baseline: str, tta: str
-) -> Tables:
-    """Return the out-of-fold table of each variant and seed; runs are named ``<variant>_<seed>``.
+def find(runs_dir: str, baseline: str) -> tuple[Runs, Task]:
+    """Return the finished runs named ``<variant>_<seed>`` in ``runs_dir``, and their task.
 
-    ``three_models`` joins the single-task runs; ``<baseline> + <tta>`` is the baseline through the views of ``tta``.
+    ArtefactError when the baseline is not among them.
     """
-    tables = {}
-    for seed in seeds:
-        tables |= {(name, seed): runs.load(runs_dir, f"{name}_{seed}").oof() for name in variants}
-        single = {name: runs.load(runs_dir, f"{name}_{seed}").oof() for name in single_tasks}
-        tables["three_models", seed] = ensemble.join_attributes(single)
-        tables[f"{baseline} + {tta}", seed] = predict.viewed(runs.load(runs_dir, f"{baseline}_{seed}"), "oof", tta)
-    return tables
+    names = sorted(path.parent.name for path in artefacts.resolve(runs_dir).glob("*/metrics.json"))
+    parsed = [(name, re.fullmatch(r"(.+)_(\d+)", name)) for name in names]
+    found = {(m[1], int(m[2])): runs.load(runs_dir, name) for name, m in parsed if m}
+    variants = {variant for variant, _ in found}
+    if baseline not in variants:
+        raise ArtefactError(
+            f"{runs_dir} has no finished run of baseline={baseline!r}, such as {baseline}_0; its "
+            f"variants: {', '.join(sorted(variants)) or 'none'}{nearest(baseline, variants)}"
+        )
+    return found, next(run.task for (variant, _), run in found.items() if variant == baseline)
 
 
-def scores(tables: Tables) -> pd.DataFrame:
-    """Return a row a variant and seed: macro F1, accuracy, macro F1 by attribute."""
-    return pd.DataFrame([{"variant": variant, "seed": seed, **metrics.summary(oof)} for (variant, seed), oof in tables.items()])
+def tables(found: Runs, task: Task, baseline: str, tta: str) -> Tables:
+    """Return the out-of-fold table of each variant and seed, on the official labels.
 
-
-def summary(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Return a row a variant, best first: mean and spread (largest less smallest) over seeds, difference from the baseline.
-
-    The difference is the mean over seeds of differences from the baseline of the same seed, with its own spread.
+    Runs that learn some of the attributes only are joined to one variant; ``<baseline> + <tta>`` is
+    the baseline through the views of ``tta``.
     """
-    by_seed = scores.pivot(index="variant", columns="seed", values="macro_f1")
-    apart = by_seed - by_seed.loc[baseline]
-    columns = {"macro_f1": by_seed.mean(axis=1), "spread": _range(by_seed), "difference": apart.mean(axis=1)}
-    return pd.DataFrame({**columns, "difference_spread": _range(apart)}).sort_values("macro_f1", ascending=False)
+    table: dict = {}
+    single: defaultdict[int, dict] = defaultdict(dict)
+    for (variant, seed), run in found.items():
+        if task.learned(run.params["learn"]) == task.names:
+            table[variant, seed] = run.oof()
+        else:
+            single[seed][run.name] = run.oof()
+        if variant == baseline:
+            table[f"{baseline} + {tta}", seed] = predict.viewed(run, "oof", tta)
+    joined = {(JOINED, seed): ensemble.join_attributes(one, task) for seed, one in single.items()}
+    return table | joined
+
+
+def scores(tables: Tables, task: Task) -> pd.DataFrame:
+    """Return a row per variant and seed: the task's metric, accuracy, the metric by attribute."""
+    rows = [
+        {"variant": variant, "seed": seed, **metrics.summary(oof, task)}
+        for (variant, seed), oof in tables.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def differences(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
+    """Return the metric minus the baseline's of the same seed: variants (rows) by seeds."""
+    by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
+    return by_seed - by_seed.loc[baseline]
+
+
+def summary(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
+    """Return a row per variant, best first: mean and spread over seeds, of score and difference.
+
+    A spread is the largest value minus the smallest; differences are those of ``differences``.
+    """
+    by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
+    apart = differences(scores, task, baseline)
+    columns = {
+        task.metric: by_seed.mean(axis=1),
+        "spread": _range(by_seed),
+        "difference": apart.mean(axis=1),
+        "difference_spread": _range(apart),
+    }
+    return pd.DataFrame(columns).sort_values(task.metric, ascending=False)
 
 
 def _range(table: pd.DataFrame) -> pd.Series:

@@ -1,1 +1,1 @@
-"""What a model learns and how it is scored: attributes, soft targets, ordered attributes."""
+"""What is learned and scored: attributes, soft targets, probability tables, ordered attributes."""

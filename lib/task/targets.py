@@ -1,38 +1,92 @@
-"""Soft targets, the one currency of training: a batch carries ``(N, 3, 2, 43)``, probability over mask x gender x year.
+"""Soft targets of every loss: probability over what can be recorded of a photo.
 
-Mixing photos mixes this tensor; what a head learns (18 classes, an attribute, age groups by a cut, years) is a sum over it.
+A batch carries one tensor. For a task whose table of labels is kept it is joint, (N, *sizes), such
+as (N, 3, 2, 43); a larger task has its attributes side by side, (N, sum of sizes). Mixing photos
+mixes this tensor, and what a head learns (label, attribute, groups by a cut) is a sum over it.
 """
+
+from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lib.task.labels import GENDERS, MASKS, YEARS, age_group
+from lib.task.attributes import Attribute, Task
 
-SHAPE = (len(MASKS), len(GENDERS), len(YEARS))
-
-
-def joint(mask, gender, age) -> Tensor:
-    """Return one-hot targets (N, 3, 2, 43) of int arrays; ages outside 18..60 are clipped, as recorded ages are."""
-    years = np.clip(np.asarray(age, dtype=int), YEARS[0], YEARS[-1]) - YEARS[0]
-    places = np.ravel_multi_index((np.asarray(mask, dtype=int), np.asarray(gender, dtype=int), years), SHAPE)
-    return torch.eye(int(np.prod(SHAPE)))[torch.from_numpy(np.atleast_1d(places))].reshape(-1, *SHAPE)
+Cuts = Mapping[str, Sequence[int]]
 
 
-def year_groups(old_from: int) -> Tensor:
-    """Return the 0/1 matrix (43, 3) that sums years to age groups at the cut ``old_from``."""
-    return torch.eye(3)[torch.from_numpy(age_group(YEARS, old_from))]
+def sizes(task: Task) -> tuple[int, ...]:
+    """Return how many numbers can be recorded of each attribute."""
+    return tuple(attribute.size for attribute in task.attributes.values())
 
 
-def grouped(targets: Tensor, old_from: int) -> Tensor:
-    """Sum targets (N, 3, 2, 43) over years: (N, 3, 2, 3) over mask x gender x age group."""
-    return targets @ year_groups(old_from).to(targets)
+def one_hot(task: Task, table: Mapping) -> Tensor:
+    """Return targets (N, ...) of recorded numbers, clipped to the task's range."""
+    places = [
+        np.clip(np.asarray(table[name], dtype=int) - attribute.first, 0, attribute.size - 1)
+        for name, attribute in task.attributes.items()
+    ]
+    if not task.joint:
+        rows = [torch.eye(size)[place] for size, place in zip(sizes(task), places, strict=True)]
+        return torch.cat(rows, dim=1)
+    flat = np.atleast_1d(np.ravel_multi_index(places, sizes(task)))
+    return torch.eye(prod(sizes(task)))[torch.from_numpy(flat)].reshape(-1, *sizes(task))
 
 
-def from_groups(groups: Tensor, year_shares: Tensor, old_from: int) -> Tensor:
-    """Spread (N, 3, 2, 3) over years, each group as the people of ``year_shares`` (43,) are spread in it: (N, 3, 2, 43).
+def marginal(task: Task, targets: Tensor, name: str) -> Tensor:
+    """Return one attribute's share of targets: (N, size)."""
+    place = task.names.index(name)
+    if not task.joint:
+        return targets.split(sizes(task), dim=1)[place]
+    others = [axis + 1 for axis in range(len(task.names)) if axis != place]
+    return targets.sum(others) if others else targets
 
-    A group without people is spread evenly: its mass is not lost.
+
+def groups_matrix(attribute: Attribute, cuts: Sequence[int] = ()) -> Tensor:
+    """Return the 0/1 matrix (size, classes) that sums recorded numbers to classes."""
+    group = attribute.group(np.arange(attribute.size) + attribute.first, cuts)
+    return torch.eye(len(attribute.classes))[torch.from_numpy(np.asarray(group))]
+
+
+def grouped(task: Task, targets: Tensor, name: str, cuts: Cuts) -> Tensor:
+    """Return the classes of an attribute, or of the label, in targets: (N, classes)."""
+    if name in task.attributes:
+        matrix = groups_matrix(task[name], cuts.get(name, ())).to(targets)
+        return marginal(task, targets, name) @ matrix
+    for axis, attribute in enumerate(task.attributes.values(), start=1):
+        if attribute.ordered:
+            matrix = groups_matrix(attribute, cuts.get(attribute.name, ())).to(targets)
+            targets = (targets.movedim(axis, -1) @ matrix).movedim(-1, axis)
+    return targets.flatten(1)
+
+
+def likeliest(task: Task, targets: Tensor, cuts: Cuts) -> dict[str, np.ndarray]:
+    """Return the most likely class (N,) of every attribute, read off the label where it is kept."""
+    if task.joint:
+        return task.decode(grouped(task, targets, "label", cuts).argmax(1).numpy())
+    return {name: grouped(task, targets, name, cuts).argmax(1).numpy() for name in task.names}
+
+
+def spread(task: Task, classes: Mapping[str, Tensor], known: Tensor, cuts: Cuts) -> Tensor:
+    """Return targets (N, …) of class probabilities by part, such as ``{"label": (N, C)}``.
+
+    Inside a class the recorded numbers are spread as in the targets ``known``; a class that nobody
+    in ``known`` has is spread evenly, so no probability is lost.
     """
-    within = year_groups(old_from).T * year_shares.clamp_min(torch.finfo(year_shares.dtype).tiny)
-    return groups @ (within / within.sum(1, keepdim=True))
+    within = {name: _within(task, name, known, cuts) for name in task.names}
+    if not task.joint:
+        return torch.cat([classes[name] @ within[name] for name in task.names], dim=1)
+    targets = classes["label"].unflatten(1, task.shape)
+    for axis, matrix in enumerate(within.values(), start=1):
+        targets = (targets.movedim(axis, -1) @ matrix).movedim(-1, axis)
+    return targets
+
+
+def _within(task: Task, name: str, known: Tensor, cuts: Cuts) -> Tensor:
+    """Return the matrix (classes, size) that spreads each class over recorded numbers."""
+    counts = marginal(task, known, name).sum(0)
+    matrix = groups_matrix(task[name], cuts.get(name, ())).T
+    shares = matrix * counts.clamp_min(torch.finfo(counts.dtype).tiny)
+    return shares / shares.sum(1, keepdim=True)

@@ -1,0 +1,142 @@
+"""Combinations of parameters that mean nothing are refused before training, all of them at once.
+
+A rule is a condition on the parameters and the sentence that explains it; a new one is an entry of
+RULES. Types, names and choices of single parameters are checked before, by
+``lib.runner.parameters``.
+"""
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+
+from lib.errors import ParameterError
+from lib.learn.heads import GROUPS
+from lib.learn.recipe import check_optimizer
+from lib.task.attributes import Task
+
+PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")  # parts of two photos in one
+Rule = tuple[Callable[[SimpleNamespace], object], str]
+
+RULES: list[Rule] = [
+    (
+        lambda p: p.numbers and p.head == "joint",
+        "head='joint' has no ordered attribute of its own: ordered_head={ordered_head!r} needs "
+        "head='separate' or 'shared'",
+    ),
+    (
+        lambda p: p.learn and p.head == "joint",
+        "learn={learn} names some attributes: head='joint' learns all of them together",
+    ),
+    (
+        lambda p: p.head == "joint" and not p.is_joint,
+        "task={task!r} has too many labels for head='joint': take 'separate' or 'shared'",
+    ),
+    (
+        lambda p: p.numbers and not p.learned_ordered,
+        "learn={learn} has no ordered attribute: ordered_head={ordered_head!r} would do nothing",
+    ),
+    (
+        lambda p: p.mixer in PASTED and p.ordered_head == "regression" and p.learned_ordered,
+        "mixer={mixer!r} pastes parts of two photos, whose mean number belongs to neither: "
+        "ordered_head='regression' needs mixup or none",
+    ),
+    (
+        lambda p: p.neighbour_smoothing and (p.numbers or not p.learned_ordered),
+        "neighbour_smoothing={neighbour_smoothing} acts on groups of an ordered attribute, and "
+        "learn={learn} with ordered_head={ordered_head!r} learns none",
+    ),
+    (
+        lambda p: p.only_numbers and p.loss != {"ce": 1.0},
+        "ordered_head={ordered_head!r} has a loss of its own: loss={loss} would do nothing",
+    ),
+    (
+        lambda p: p.only_numbers and (p.label_smoothing or p.class_weights != "none"),
+        "ordered_head={ordered_head!r} learns numbers: label_smoothing and class_weights would do "
+        "nothing",
+    ),
+    (
+        lambda p: p.class_weights != "none" and set(p.loss) == {"f1"},
+        "class_weights={class_weights!r} weighs ce, focal and new_focal: loss={loss} has none",
+    ),
+    (
+        lambda p: p.sampler == "copy" and p.learn,
+        "sampler='copy' equalises people, then photos, over all attributes: learn={learn} names "
+        "some, take sampler='oversample'",
+    ),
+    (
+        lambda p: p.freeze in ("first", "after") and not 0 < p.freeze_epochs < p.epochs,
+        "freeze={freeze!r} with freeze_epochs={freeze_epochs} of epochs={epochs} never changes: "
+        "take 'always' or 'none'",
+    ),
+    (
+        lambda p: p.split == "none" and p.patience,
+        "split='none' validates nobody: patience={patience} has no score to watch, set it to 0",
+    ),
+    (
+        lambda p: p.split == "none" and p.schedule == "plateau",
+        "split='none' validates nobody: schedule='plateau' has no score to watch",
+    ),
+    (
+        lambda p: not set(p.folds) <= set(p.possible_folds),
+        "folds={folds} with split={split!r} can only be among {possible_folds}",
+    ),
+    (
+        lambda p: p.epochs < 1 or p.decay_epochs <= 0,
+        "epochs={epochs} and decay_epochs={decay_epochs} must be above 0",
+    ),
+    (lambda p: p.dropout_samples < 1, "dropout_samples={dropout_samples} must be at least 1"),
+    (
+        lambda p: p.dropout_samples > 1 and not p.dropout,
+        "dropout_samples={dropout_samples} draws nothing: dropout is 0",
+    ),
+    (
+        lambda p: p.mixer != "none" and p.mixer_off_epochs >= p.epochs,
+        "mixer={mixer!r} never mixes: mixer_off_epochs={mixer_off_epochs} of epochs={epochs}",
+    ),
+    (
+        lambda p: p.schedule == "step" and p.decay_epochs >= p.epochs,
+        "schedule='step' never steps: decay_epochs={decay_epochs} of epochs={epochs}",
+    ),
+    (
+        lambda p: p.shuffle_labels and (p.init_from or p.pseudo_labels or p.extra_data),
+        "shuffle_labels looks for leaks: init_from, pseudo_labels and extra_data bring true "
+        "labels, leave them empty",
+    ),
+    (
+        lambda p: p.bn_batches and p.freeze != "none",
+        "bn_batches={bn_batches} would measure what freeze={freeze!r} keeps: set it to 0",
+    ),
+    (
+        lambda p: p.weights_path and p.init_from,
+        "weights_path and init_from={init_from!r} both fill the backbone: keep one",
+    ),
+    (
+        lambda p: p.weights_path and len(p.backbone) > 1,
+        "weights_path fills one backbone, there are several: {backbone}",
+    ),
+]
+
+
+def check(params: Mapping, task: Task) -> None:
+    """Raise a ParameterError with a sentence for every rule that the parameters break."""
+    check_optimizer(params["optimizer"])
+    task.checked_cuts(params["cuts"])
+    task.checked_drop(params["drop"])
+    task.learned(params["pseudo_thresholds"])
+    facts = dict(params) | _facts(params, task)
+    broken = [sentence for holds, sentence in RULES if holds(SimpleNamespace(**facts))]
+    if broken:
+        raise ParameterError("\n".join(sentence.format(**facts) for sentence in broken))
+
+
+def _facts(params: Mapping, task: Task) -> dict:
+    """Return what several rules ask of the parameters."""
+    ordered = [name for name in task.learned(params["learn"]) if task[name].ordered]
+    numbers = params["ordered_head"] != GROUPS
+    folds = params["fold_count"] if params["split"] == "kfold" else 1
+    return {
+        "learned_ordered": ordered,
+        "numbers": numbers,
+        "only_numbers": numbers and ordered == task.learned(params["learn"]),
+        "is_joint": task.joint,
+        "possible_folds": list(range(folds)),
+    }

@@ -1,0 +1,211 @@
+"""The training loop: a function of model, data, loss and optimizer, through accelerate.
+
+It knows nothing of tasks.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import update_bn
+
+from lib import artefacts
+from lib.errors import FacefoldError
+from lib.progress import progress
+
+
+class TrainingError(FacefoldError, RuntimeError):
+    """Training cannot go on."""
+
+
+class MovingAverage(ModelEmaV3):
+    """timm's moving average of weights and buffers, with its tensors looked up only once.
+
+    Looking them up in every step took longer than averaging them.
+    """
+
+    def follow(self, model: nn.Module) -> None:
+        """Look up the tensors of ``model`` once accelerate has prepared it, which may move them."""
+        own, others = self.module.state_dict().values(), model.state_dict().values()
+        pairs = list(zip(own, others, strict=True))
+        self.averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Move the average towards the model that it follows."""
+        torch._foreach_lerp_(*zip(*self.averaged, strict=True), weight=1 - decay)
+        for average, current in self.copied:  # how many batches BatchNorm has seen
+            average.copy_(current)
+
+
+@dataclass
+class Learner:
+    """What training changes: model, optimizer, scheduler and the moving average of the weights.
+
+    ``prepared`` is ``model`` as accelerate wraps it for several processes, mixed precision and
+    torch.compile.
+    """
+
+    model: nn.Module
+    prepared: nn.Module
+    criterion: Callable[[object, Tensor], Tensor]
+    optimizer: Optimizer
+    scheduler: Scheduler
+    accelerator: Accelerator
+    ema: MovingAverage | None
+    updates: int = 0
+
+    @classmethod
+    def create(
+        cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float
+    ) -> "Learner":
+        """Place everything on the device; ``ema_decay`` 0 keeps no average.
+
+        The decay warms up, so that short runs gain too.
+        """
+        accelerator.free_memory()  # it still holds the model of the fold before
+        model = model.to(accelerator.device)
+        ema = MovingAverage(model, ema_decay, use_warmup=True) if ema_decay else None
+        prepared, optimizer = accelerator.prepare(model, optimizer)
+        if ema:
+            ema.follow(model)
+        criterion = criterion.to(accelerator.device)
+        return cls(model, prepared, criterion, optimizer, scheduler, accelerator, ema)
+
+    def evaluated(self) -> nn.Module:
+        """Return the model that is scored and kept: the moving average where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def state(self) -> dict:
+        """Return what a later process needs to continue; the history restores the scheduler."""
+        average = {"ema": self.ema.module.state_dict()} if self.ema else {}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+            **average,
+        }
+
+    def load(self, state: Mapping) -> None:
+        """Continue from ``state()``."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+
+
+def fit(
+    learner: Learner,
+    batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]],
+    *,
+    epochs: int,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    folder: Path,
+    patience: int = 0,
+    bn_batches: int = 0,
+    before_epoch: Callable[[int], None] = lambda epoch: None,
+    after_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
+) -> pd.DataFrame:
+    """Train and return the history, a row per epoch; the best epoch is kept as ``best.pt``.
+
+    ``batches(epoch)`` yields (inputs, targets) and is the same whenever it is asked for the same
+    epoch, so a run that was killed continues from ``last.pt`` as if it had not been. ``patience``
+    epochs without a better score end the training; 0 never does. ``evaluate`` returns measures by
+    name, among them ``score``, larger is better; where nobody is validated it is NaN and the last
+    epoch is the best. ``bn_batches`` > 0 measures the statistics of BatchNorm again on so many
+    batches before an epoch is scored: running ones lag behind where an epoch has few steps.
+    """
+    rows = _resume(learner, folder / "last.pt")
+    while len(rows) < epochs and not (patience and _epochs_since_best(rows) >= patience):
+        epoch = len(rows)
+        before_epoch(epoch)
+        loss = train_epoch(learner, batches(epoch), f"{folder.name} epoch {epoch + 1}/{epochs}")
+        if bn_batches:
+            some = (inputs for inputs, _ in islice(batches(epoch), bn_batches))
+            update_bn(some, learner.evaluated())
+        rate = learner.optimizer.param_groups[0]["lr"]
+        measures = evaluate(learner.evaluated())
+        row = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **measures}
+        # Of several processes the first decides which epoch is best and when to end.
+        rows += broadcast_object_list([row])
+        learner.scheduler.step(epoch + 1, rows[-1]["score"])
+        if learner.accelerator.is_main_process:
+            _keep(learner, rows, folder)
+        learner.accelerator.wait_for_everyone()
+        after_epoch(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
+
+
+def _keep(learner: Learner, rows: list[dict], folder: Path) -> None:
+    if _epochs_since_best(rows) == 0:
+        save(learner.evaluated().state_dict(), folder / "best.pt")
+    save({"rows": rows, **learner.state()}, folder / "last.pt")
+    artefacts.write_table(pd.DataFrame(rows), folder / "history.csv")
+
+
+def train_epoch(
+    learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], description: str
+) -> float:
+    """Take one pass of optimizer steps and return the mean loss, which must stay finite."""
+    learner.prepared.train()
+    losses = []
+    for inputs, targets in progress(batches, description, unit="batch"):
+        losses.append(_step(learner, inputs, targets))
+        if not np.isfinite(losses[-1]):
+            raise TrainingError(
+                f"The loss is {losses[-1]} in {description}, batch {len(losses)}: lower "
+                f"learning_rate (now {learner.optimizer.param_groups[0]['lr']:.2g}), lengthen "
+                "warmup_epochs, or take precision='fp32'"
+            )
+    return float(np.mean(losses))
+
+
+def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
+    accelerator = learner.accelerator
+    with accelerator.accumulate(learner.prepared):
+        loss = learner.criterion(learner.prepared(inputs), targets)
+        accelerator.backward(loss)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad()
+    if accelerator.sync_gradients:
+        learner.updates += 1
+        learner.scheduler.step_update(learner.updates)
+        if learner.ema:
+            learner.ema.update(learner.model, step=learner.updates)
+    return loss.item()
+
+
+def _resume(learner: Learner, path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    state = torch.load(path, map_location=learner.accelerator.device, weights_only=True)
+    # plateau counts its bad epochs here; the other schedules follow from the update alone.
+    for row in state["rows"]:
+        learner.scheduler.step(row["epoch"], row["score"])
+    learner.load(state)
+    return state["rows"]
+
+
+def _epochs_since_best(rows: list[dict]) -> int:
+    """Return 0 when the last epoch is the best so far; without a score every last epoch is."""
+    scores = [row["score"] for row in rows]
+    if not rows or np.isnan(scores[-1]):
+        return 0
+    return len(scores) - 1 - int(np.argmax(scores))
+
+
+def save(state: dict, path: Path) -> None:
+    """Write a checkpoint whole or not at all."""
+    with artefacts.atomic(path) as temporary:
+        torch.save(state, temporary)

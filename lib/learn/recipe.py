@@ -1,0 +1,210 @@
+"""The recipe: what notebook 03's parameters mean, each put together in one place.
+
+Training, benchmark, test-time augmentation and tests all build their model, epochs, criterion,
+optimizer and scheduler here. ``params`` are the notebook's parameters as they stand.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+from torch.optim import Optimizer
+
+from lib.errors import ParameterError, nearest, pick
+from lib.learn import heads, loop, models, precision
+from lib.learn.batches import Epochs, Photos
+from lib.learn.mixers import make_mixer
+from lib.learn.models import PhotoModel
+from lib.learn.precision import Precision
+from lib.learn.training_set import Source, classes, joined_targets
+from lib.task.attributes import Task
+
+SCHEDULES: dict[str, dict] = {  # by name, timm's settings
+    "constant": {"sched": "constant"},
+    "step": {"sched": "step"},
+    "cosine": {"sched": "cosine"},
+    "restarts": {"sched": "cosine", "cycle_decay": 1.0},
+    "plateau": {"sched": "plateau", "plateau_mode": "max"},
+}
+WARMUP_FROM = 0.01  # share of the learning rate at the first warm-up step
+
+
+def outputs(params: Mapping, task: Task) -> dict[str, heads.Output]:
+    """Return what the head learns, by name."""
+    names = ("head", "ordered_head", "learn", "cuts")
+    return heads.outputs(task, **{name: params[name] for name in names})
+
+
+def columns(params: Mapping, task: Task) -> list[str]:
+    """Return the probability columns of the run's tables."""
+    return [column for part in task.parts(params["learn"]) for column in task.columns(part)]
+
+
+def model(params: Mapping, task: Task, fold: int = 0, start: Path | None = None) -> PhotoModel:
+    """Return the model that a fold starts from; ``start`` is the folder of another run's fold.
+
+    The seed and the fold draw the weights that are not pretrained.
+    """
+    set_seed(params["seed"] + fold)
+    pretrained = params["pretrained"] and start is None
+    made = _model(params, task, pretrained, params["weights_path"])
+    models.check_size(made.backbone, params["image_size"])
+    if start is not None:
+        models.start_from(made, start)
+    return made
+
+
+def restore(params: Mapping, task: Task, fold_folder: Path) -> PhotoModel:
+    """Return the best model of a finished fold, in evaluation mode; no other weights are read."""
+    return models.load(_model(params, task, False, ""), fold_folder)
+
+
+def _model(params: Mapping, task: Task, pretrained: bool, weights_path: str) -> PhotoModel:
+    backbone = models.Backbone(params["backbone"], pretrained, weights_path, params["image_size"])
+    separate = params["head"] == "separate"
+    dropout = params["dropout"], params["dropout_samples"]
+    return PhotoModel(task, backbone, outputs(params, task), separate, *dropout)
+
+
+def choose_precision(params: Mapping, model: PhotoModel, path: Path) -> pd.DataFrame:
+    """Return the table of precisions, the chosen one marked; a probe is written to ``path``."""
+    image_size, batch_size = params["image_size"], params["batch_size"]
+    return precision.choose(params["precision"], model, image_size, batch_size, path)
+
+
+def accelerator(params: Mapping, chosen: Precision) -> Accelerator:
+    """Return accelerate's manager of device, processes and mixed precision."""
+    return precision.accelerator(chosen, params["accumulate"], params["compiled"])
+
+
+def epochs(
+    params: Mapping,
+    task: Task,
+    sources: Sequence[Source],
+    accelerator: Accelerator,
+    chosen: Precision,
+    fold: int = 0,
+) -> Epochs:
+    """Return the epochs of a fold on its sources."""
+    names = ("sampler", "batch_size", "mixer_off_epochs", "epochs", "workers", "max_batches")
+    seed = params["seed"] + fold
+    return Epochs(
+        Photos(sources, params["augment"], params["image_size"], seed),
+        classes(task, sources, params["learn"], params["cuts"]),
+        mixer=make_mixer(params["mixer"], params["mixer_alpha"], params["mixer_probability"]),
+        accelerator=accelerator,
+        memory_format=chosen.memory_format,
+        **{name: params[name] for name in names},
+    )
+
+
+def criterion(params: Mapping, task: Task, sources: Sequence[Source]) -> heads.Criterion:
+    """Return the loss; class weights are counted in the sources."""
+    return heads.criterion(task, outputs(params, task), joined_targets(sources), params)
+
+
+def optimizer(params: Mapping, model: nn.Module) -> Optimizer:
+    """Return timm's optimizer (adam, adamw, sgd, ...); no weight decay on biases and norms."""
+    check_optimizer(params["optimizer"])
+    rates = {"lr": params["learning_rate"], "weight_decay": params["weight_decay"]}
+    made = create_optimizer_v2(model, opt=params["optimizer"], **rates)
+    for group in made.param_groups:
+        if "fused" in group:  # torch's Adams and SGD: one pass, four times as fast on a CPU
+            group["fused"] = True
+    return made
+
+
+def check_optimizer(name: str) -> None:
+    """Raise a ParameterError for a name that is no optimizer of timm."""
+    if name not in list_optimizers():
+        names = list_optimizers()
+        raise ParameterError(
+            f"optimizer={name!r} is not one of timm's: {', '.join(names)}{nearest(name, names)}"
+        )
+
+
+def scheduler(params: Mapping, optimizer: Optimizer, updates: int) -> Scheduler:
+    """Return timm's scheduler, moved at each of an epoch's ``updates`` (plateau: by the score).
+
+    ``decay_epochs`` is the length of a ``step``, of a cycle of ``restarts``, or the patience of
+    ``plateau``.
+    """
+    schedule, epochs, decay = params["schedule"], params["epochs"], params["decay_epochs"]
+    cycle = decay if schedule == "restarts" else epochs
+    settings = {"decay_rate": params["decay_rate"], **pick(SCHEDULES, schedule, "schedule")}
+    made, _ = create_scheduler_v2(
+        optimizer,
+        num_epochs=cycle,
+        cycle_limit=math.ceil(epochs / cycle),
+        decay_epochs=decay,
+        patience_epochs=decay,
+        min_lr=params["min_learning_rate"],
+        warmup_lr=WARMUP_FROM * optimizer.param_groups[0]["lr"],
+        warmup_epochs=params["warmup_epochs"],
+        step_on_epochs=schedule == "plateau",
+        updates_per_epoch=updates,
+        **settings,
+    )
+    return made
+
+
+def learning_rates(params: Mapping, updates: int) -> pd.Series:
+    """Return the learning rate of every update, index: epochs passed; plateau as if never stuck."""
+    steps = optimizer(params, nn.Linear(1, 1))
+    schedule, rates = scheduler(params, steps, updates), []
+    for update in range(params["epochs"] * updates):
+        rates.append(steps.param_groups[0]["lr"])
+        schedule.step_update(update + 1)
+        if (update + 1) % updates == 0:
+            schedule.step((update + 1) // updates, float(update))
+    return pd.Series(rates, [update / updates for update in range(len(rates))])
+
+
+def learner(
+    params: Mapping,
+    task: Task,
+    sources: Sequence[Source],
+    data: Epochs,
+    model: PhotoModel,
+) -> loop.Learner:
+    """Return model, loss, optimizer and scheduler of a fold, placed on the device."""
+    model = model.to(memory_format=data.memory_format)
+    steps = optimizer(params, model)
+    schedule = scheduler(params, steps, data.updates)
+    loss = criterion(params, task, sources)
+    return loop.Learner.create(model, loss, steps, schedule, data.accelerator, params["ema_decay"])
+
+
+def fit(
+    params: Mapping,
+    learner: loop.Learner,
+    data: Epochs,
+    folder: Path,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    after_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
+) -> PhotoModel:
+    """Train a fold to its end and return its best model; a fold that was begun goes on."""
+    names = ("epochs", "patience", "bn_batches")
+    loop.fit(
+        learner,
+        data,
+        evaluate=evaluate,
+        folder=folder,
+        before_epoch=lambda epoch: freeze(params, learner.model, epoch),
+        after_epoch=after_epoch,
+        **{name: params[name] for name in names},
+    )
+    return models.load(learner.model, folder)
+
+
+def freeze(params: Mapping, model: PhotoModel, epoch: int) -> None:
+    """Freeze or free the backbone for an epoch (from 0); the classifiers always learn."""
+    frozen = pick(models.FREEZES, params["freeze"], "freeze")(epoch, params["freeze_epochs"])
+    model.backbone.requires_grad_(not frozen)
