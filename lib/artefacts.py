@@ -1,20 +1,23 @@
-"""Files that stages leave for one another: found by fingerprint, written whole or not at all.
+"""Files that stages leave for one another: found by fingerprint, written whole or not at all."""
 
-Relative paths mean "from the project's folder", so a notebook opened in JupyterLab and the same
-notebook run from the command line read and write the same files.
-"""
-
+import errno
 import hashlib
 import json
 import os
+import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from lib import PROJECT
+from lib.errors import ArtefactError
+
+SPACE = "free some space (python -m lib.run --clean work lists crops that no run needs)"
 
 
 def resolve(path: str | Path) -> Path:
@@ -22,24 +25,68 @@ def resolve(path: str | Path) -> Path:
     return PROJECT / Path(path).expanduser()
 
 
+def temporary_name(path: Path) -> Path:
+    """Return the name under which this process makes ``path``: it tells host and process."""
+    return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> list[Path]:
+    """Remove what processes of this host that have died were making in a folder; return it."""
+    found = [
+        path
+        for path in folder.glob(f".{name}.{platform.node()}.*.tmp")
+        if not psutil.pid_exists(int(path.name.split(".")[-2]))
+    ]
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return found
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary name; rename it to ``path`` when the block ends well, else remove it."""
+    """Yield a temporary name; rename it to ``path`` when the block ends well, else remove it.
+
+    A full disk is an ArtefactError, and leaves what was at ``path`` whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path.parent, path.name)
+    temporary = temporary_name(path)
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        raise ArtefactError(f"the disk is full, {path} was not written: {SPACE}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, needed: float) -> None:
+    """Raise an ArtefactError unless the disk of ``folder`` has ``needed`` bytes free."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        sizes = f"{needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free"
+        raise ArtefactError(f"{folder}: {sizes}: {SPACE}")
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as parquet or CSV (by the path's suffix), atomically."""
     with atomic(path) as temporary:
-        frame.to_parquet(temporary) if path.suffix == ".parquet" else frame.to_csv(
-            temporary, index=False
-        )
+        if path.suffix == ".parquet":
+            frame.to_parquet(temporary)
+        else:
+            frame.to_csv(temporary, index=False)
+
+
+def read_table(work_dir: str | Path, name: str, stage: str, notebook: str) -> pd.DataFrame:
+    """Return a parquet file of a work folder; ArtefactError says which stage makes it."""
+    path = resolve(work_dir) / name
+    if not path.exists():
+        made = f"run the stage {stage!r} (notebooks/{notebook}.ipynb) with this work_dir first"
+        raise ArtefactError(f"{path} not found: {made}")
+    return pd.read_parquet(path)
 
 
 def write_json(value, path: Path) -> None:

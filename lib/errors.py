@@ -29,12 +29,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def one_of(names: Iterable[str], name: str, what: str) -> str:
+    """Return ``name`` if it is one of ``names``; else a ParameterError lists them."""
+    names = list(names)
+    if name not in names:
+        choices = ", ".join(names)
+        raise ParameterError(f"{what}={name!r} is not one of: {choices}{nearest(name, names)}")
+    return name
+
+
 def pick(table: Mapping[str, T], name: str, what: str) -> T:
     """Return ``table[name]``; a wrong name is a ParameterError that lists the choices."""
-    if name not in table:
-        choices = ", ".join(table)
-        raise ParameterError(f"{what}={name!r} is not one of: {choices}{nearest(name, table)}")
-    return table[name]
+    return table[one_of(table, name, what)]
 
 
 def some(values: Iterable, what: str) -> str:

@@ -1,4 +1,4 @@
-"""``python -m lib.run params/a.yaml [params/b.yaml ...]`` runs the notebooks headless."""
+"""``python -m lib.run params/a.yaml [params/b.yaml ...]`` runs notebooks; ``--help`` says more."""
 
 import sys
 

@@ -82,19 +82,14 @@ def _encoding(data: bytes) -> str:
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return the columns of a CSV file as text, by name; other columns than those named are kept.
-
-    Blank rows and commas at the ends of rows change nothing. DataError when a column is missing or
-    given twice, or when a row has another number of fields than the header.
-    """
+    """Return the columns of a CSV file as text, without blank rows; DataError for any fault."""
     rows = _numbered_rows(path)
     if not rows:
         raise DataError(f"{path} is empty; it needs a header with {', '.join(columns)}")
-    first, *others = rows.values()
+    (_, first), *others = rows.items()
     header = _without_end(first, 0)
-    body = [_without_end(row, len(header)) for row in others]
-    numbers = list(rows)[1:]
-    if odd := [n for n, row in zip(numbers, body, strict=True) if len(row) != len(header)]:
+    body = {line: _without_end(row, len(header)) for line, row in others}
+    if odd := [line for line, row in body.items() if len(row) != len(header)]:
         raise DataError(
             f"{path}: {some(odd, 'rows')} have not {len(header)} fields as the header has: "
             "correct their commas"
@@ -106,7 +101,7 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> dict[str, list[str]]:
         raise DataError(
             f"{path} has no column {', '.join(missing)}; it has {', '.join(header)}{hint}"
         )
-    return {name: [row[k] for row in body] for k, name in enumerate(header)}
+    return {name: [row[k] for row in body.values()] for k, name in enumerate(header)}
 
 
 def _numbered_rows(path: Path) -> dict[int, list[str]]:

@@ -23,17 +23,13 @@ def even_shares(items: Sequence, most: int, workers: int) -> list[np.ndarray]:
 
 @contextmanager
 def thread_pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of ``workers`` threads, in each of which OpenCV and torch use a single thread.
-
-    Threads, since a process forked from a notebook's kernel could wait forever for a lock. What has
-    not begun when the block is left is dropped.
-    """
+    """Yield a pool of ``workers`` threads; in each, OpenCV and torch use a single thread."""
     torch = sys.modules.get("torch")  # whoever has not imported it does not compute with it
     before = cv2.getNumThreads(), torch and torch.get_num_threads()
     cv2.setNumThreads(1)
     if torch:
         torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(workers)  # a process forked from a kernel may wait forever for a lock
     try:
         yield pool
     finally:

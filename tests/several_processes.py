@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import torch
-from lib.data.index import load_images
 from torch import nn
 from torch.nn import functional as F
 
+from lib.data.index import load_images
 from lib.face import crops
 from lib.learn import loop, precision, recipe, training_set
 from lib.runner.parameters import declared

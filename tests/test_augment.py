@@ -72,14 +72,14 @@ def test_covered_corners_still_count(name):
 
 
 def test_a_face_outside_the_crop_leaves_a_box_without_area():
-    _, (x0, y0, x1, y1) = augment.apply(augment.evaluation(SIZE), photo(), (0, 0, 2, 2))
+    _, (x0, y0, x1, y1) = augment.apply(augment.pipeline(["none"], SIZE), photo(), (0, 0, 2, 2))
     assert (x1 - x0) * (y1 - y0) == 0
 
 
 def test_evaluation_is_the_central_crop():
     image = np.random.default_rng(0).integers(0, 256, (72, 54, 3), dtype=np.uint8)
     for transform in (
-        augment.evaluation(SIZE),
+        augment.pipeline(["none"], SIZE),
         augment.pipeline([], SIZE),
         augment.pipeline(["none"], SIZE),
     ):

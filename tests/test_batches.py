@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import TASK
-from lib.data.index import load_images
 
+from lib.data.index import load_images
 from lib.face import crops
 from lib.learn import batches, mixers, precision, samplers, training_set
 

@@ -14,7 +14,7 @@ import torch
 from conftest import TASK
 
 from lib import artefacts
-from lib.bench import detection, inference, pictures, processes, sets, training, turns
+from lib.bench import detection, inference, processes, sets, training, turns
 from lib.data.index import build_images, load_images, people
 from lib.errors import DataError
 from lib.face import crops, faces
@@ -136,12 +136,12 @@ def test_the_limit_takes_as_many_steps_as_an_epoch(prepared):
 def test_pictures_are_the_same_wherever_they_are_kept(data, work, prepared):
     _, images, found, stored = work
     epochs = prepared[2]
-    decoded = pictures.Decoded(stored, images, found, data)
+    decoded = training.Decoded(stored, images, found, data)
     np.testing.assert_array_equal(decoded[3], stored.pixels[3])
-    elsewhere = pictures.with_pixels(epochs, np.array(stored.pixels))
+    elsewhere = training.with_pixels(epochs, np.array(stored.pixels))
     assert isinstance(epochs.photos.crops[0].pixels, np.memmap)
     torch.testing.assert_close(next(iter(elsewhere(0))), next(iter(epochs(0))))
-    assert pictures.loaded(elsewhere) == pictures.loading(epochs)() == 8
+    assert training.load_epoch(elsewhere)() == training.load_epoch(epochs)() == 8
 
 
 def test_parts_of_a_step(prepared):

@@ -41,6 +41,9 @@ REFUSED = {
     "a second fold of a holdout": {"split": "holdout", "folds": [1]},
     "no epochs": {"epochs": 0},
     "no dropout at all": {"dropout_samples": 0},
+    "a dropout in percent": {"dropout": 20.0},
+    "a single fold": {"fold_count": 1},
+    "a width without a height": {"image_size": [112]},
     "no dropout to draw": {"dropout": 0.0, "dropout_samples": 4},
     "a mixer that never mixes": {"mixer": "mixup", "mixer_off_epochs": 6},
     "steps that never come": {"schedule": "step", "decay_epochs": 10.0},
@@ -54,7 +57,6 @@ REFUSED = {
     "one file for two backbones": {
         "backbone": ["resnet18", "resnet34"], "weights_path": "w.pth",
     },
-    "an optimizer that timm lacks": {"optimizer": "adamww"},
 }  # fmt: skip
 MEANINGFUL = [
     {},

@@ -329,8 +329,9 @@ def test_segmentation_keeps_the_pixels_that_the_network_calls_a_person(monkeypat
         (-50.0, 0.0),
     ):  # every pixel is called a person, then none
         model.classifier[-1].bias.data[background.PERSON] = bias
-        background.segmentation_weights().parent.mkdir(exist_ok=True)
-        torch.save(model.state_dict(), background.segmentation_weights())
+        path, _ = background.segmentation_weights()
+        path.parent.mkdir(exist_ok=True)
+        torch.save(model.state_dict(), path)
         background.segmenter.cache_clear()
         photo = np.full((64, 48, 3), 200, np.uint8)
         removed = background.remove_background(photo, places(10, 10, 30, 40), "segment")

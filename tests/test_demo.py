@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from lib.data.competition import STEMS
 
 from lib import artefacts
+from lib.data.competition import STEMS
 from lib.demo import people as demo
 from lib.demo.__main__ import main
 from lib.demo.folder import for_each, whole_folder
@@ -193,9 +193,10 @@ def test_scenery_reveals_the_label_only_with_the_shortcut():
 
 
 def test_age_shows_in_wrinkles_and_grey_hair():
-    people = [random_person(np.random.default_rng(k), k % 2, 18 + k % 43) for k in range(300)]
-    rows = [(person.age, person.wrinkles, person.grey) for person in people]
-    traits = pd.DataFrame(rows, columns=["age", "wrinkles", "grey"])
+    ages = [18 + k % 43 for k in range(300)]
+    people = [random_person(np.random.default_rng(k), k % 2, age) for k, age in enumerate(ages)]
+    rows = [(person.wrinkles, person.grey) for person in people]
+    traits = pd.DataFrame(rows, columns=["wrinkles", "grey"]).assign(age=ages)
     assert traits.corr(method="spearman").age[["wrinkles", "grey"]].min() > 0.85
 
 

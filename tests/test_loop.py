@@ -5,6 +5,7 @@ import subprocess
 import sys
 import weakref
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib import artefacts
+from lib.errors import ArtefactError
 from lib.learn import loop, precision, recipe
 
 SETTINGS = PARAMS | {
@@ -147,6 +149,63 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     ]
     for place, state in other["state"].items():
         assert_same(one["state"][place], state)
+
+
+def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(tmp_path, capsys):
+    whole = learner()
+    history = loop.fit(whole, batches, epochs=6, evaluate=evaluate, folder=tmp_path / "whole")
+    folder = tmp_path / "cut"
+    loop.fit(learner(), batches, epochs=4, evaluate=evaluate, folder=folder)
+    (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:500])
+    resumed = learner()
+    continued = loop.fit(resumed, batches, epochs=6, evaluate=evaluate, folder=folder)
+    assert "last.pt cannot be read" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(continued, history)
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+class Named(list):
+    """Batches that know their photos."""
+
+    def keys(self, step):
+        return [f"photo {step}a", f"photo {step}b"]
+
+
+def test_a_loss_that_is_not_finite_names_the_photos_and_the_step():
+    good = (torch.ones(2, 4), torch.ones(2, 1))
+    broken = (torch.ones(2, 4), torch.full((2, 1), math.nan))
+    with pytest.raises(loop.TrainingError, match="batch 2: .*photo 1a, photo 1b.*is kept"):
+        loop.train_epoch(learner(), Named([good, broken]), "epoch")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "lower batch_"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "lower batch_size"),
+        (MemoryError(), "Out of memory in epoch, batch 1: lower batch_size"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal"), "worker died.*photo 0a"),
+    ],
+)
+def test_what_a_user_can_change_is_said(monkeypatch, error, told):
+    monkeypatch.setattr(loop, "_step", lambda *arguments: (_ for _ in ()).throw(error))
+    with pytest.raises(loop.TrainingError, match=told):
+        loop.train_epoch(learner(), Named([(torch.ones(2, 4), torch.ones(2, 1))]), "epoch")
+
+
+def test_other_errors_stay_what_they_are(monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(loop, "_step", fails)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        loop.train_epoch(learner(), [(torch.ones(2, 4), torch.ones(2, 1))], "epoch")
+
+
+def test_a_disk_that_is_too_full_is_told_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(artefacts.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(ArtefactError, match=r"GB are needed and 0\.00 GB are free"):
+        loop.fit(learner(), batches, epochs=1, evaluate=evaluate, folder=tmp_path / "fold0")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

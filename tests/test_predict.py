@@ -118,12 +118,12 @@ def test_a_wrong_view_lists_the_choices(model, cache):
 
 
 def test_the_score_is_scikit_learns(model, cache, photos):
-    found = predict.score(model, cache, photos, TASK, COLUMNS, FP32)
+    found = predict.scorer(cache, photos, TASK, COLUMNS, FP32)(model)
     table = predict.predict(model, cache, photos.index, COLUMNS, FP32)
     truth, guess = photos["label"].to_numpy(int), table.to_numpy().argmax(1)
     assert found["score"] == pytest.approx(f1_score(truth, guess, average="macro"))
     assert found["valid_log_loss"] == pytest.approx(log_loss(truth, table, labels=range(18)))
-    nobody = predict.score(model, cache, photos[:0], TASK, COLUMNS, FP32)
+    nobody = predict.scorer(cache, photos[:0], TASK, COLUMNS, FP32)(model)
     assert np.isnan(list(nobody.values())).all()
 
 
@@ -134,7 +134,7 @@ def test_parts_sum_to_one_each_and_their_log_losses_are_averaged(cache, photos):
     assert columns == [*TASK.columns("mask"), *TASK.columns("gender")]
     model = recipe.model(params, TASK).eval()
     table = predict.predict(model, cache, photos.index, columns, FP32)
-    found = predict.score(model, cache, photos, TASK, columns, FP32)
+    found = predict.scorer(cache, photos, TASK, columns, FP32)(model)
     losses, scores = [], []
     for name in ("mask", "gender"):
         own, true = table[TASK.columns(name)], photos[name].to_numpy(int)

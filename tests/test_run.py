@@ -2,16 +2,20 @@
 
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from lib import PROJECT
 from lib.errors import ParameterError
-from lib.runner import chain, parameters, stages
+from lib.runner import chain, parameters, recipes, stages
 
 PARAMETERS = {
     "00_demo_data": ["people = 5  # people made"],
@@ -121,14 +125,14 @@ def test_one_stage_several_times_each_with_its_copy(folder):
 @pytest.mark.parametrize(
     ("only", "wanted"),
     [
-        (["train"], [("train", {"lr": 0.1}), ("train", {"lr": 0.2})]),
-        (["crop", "train"], [("crop", {}), ("train", {"lr": 0.1}), ("train", {"lr": 0.2})]),
+        (["train"], [("train", {"lr": 0.1}), ("train", {"experiment": "b"})]),
+        (["crop", "train"], [("crop", {}), ("train", {"lr": 0.1}), ("train", {"experiment": "b"})]),
         (["ensemble", "eda"], [("ensemble", {}), ("eda", {})]),
         (["eda"], [("eda", {})]),
     ],
 )
 def test_stages_option_keeps_the_entries_of_the_file(folder, only, wanted):
-    text = "stages: [train: {lr: 0.1}, ensemble, train: {lr: 0.2}]\n"
+    text = "stages: [train: {lr: 0.1}, ensemble, train: {experiment: b}]\n"
     assert [(step.stage, step.values) for step in plan_of(folder, text, only)] == wanted
 
 
@@ -205,6 +209,9 @@ def test_a_wrong_choice_of_the_last_stage_is_refused_first(folder):
 def test_a_name_that_is_no_file_name_is_refused(folder):
     for name in ("my sub", "", "../up"):
         assert f"ensemble: submission={name!r} names a file" in fault(folder, submission=name)
+    assert "ensemble: submission='Ledger' would take the place" in fault(
+        folder, submission="Ledger"
+    )
 
 
 def test_a_run_is_made_by_an_earlier_stage_or_is_there(folder):
@@ -254,7 +261,7 @@ def test_checking_imports_nothing_heavy():
     heavy = ["torch", "papermill", "pandas", "numpy", "nbformat", "nbconvert"]
     code = f"import sys, lib.runner.chain; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=chain.PROJECT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
 
@@ -312,7 +319,7 @@ def test_chain_leaves_notebooks_and_html_then_stops_at_a_failure(folder, capfd):
         "02_face_crop.html",
         "02_face_crop.ipynb",
     ]
-    assert repr(str(chain.PROJECT)) in (work / "02_face_crop.ipynb").read_text()
+    assert repr(str(PROJECT)) in (work / "02_face_crop.ipynb").read_text()
 
 
 def test_notebooks_run_in_this_python_whatever_jupyter_finds_first(folder, monkeypatch):
@@ -338,8 +345,11 @@ def test_dead_kernel_is_a_failure_with_a_reason(folder, capfd):
     assert "memory" in capfd.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a Windows console sends Ctrl-C in another way")
-def test_interrupt_stops_the_kernel_and_says_how_to_go_on(folder):
+ENDS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+
+
+def waiting_chain(folder, *ignored):
+    """Start a chain in a process that ignores some signals; return it once its kernel works."""
     started = folder / "kernel.pid"
     wait = (
         "import os, pathlib, time\n"
@@ -351,17 +361,88 @@ def test_interrupt_stops_the_kernel_and_says_how_to_go_on(folder):
         f"parameters.NOTEBOOKS = pathlib.Path({str(folder)!r}); "
         "sys.exit(chain.main(['--stages', 'eda']))"
     )
-    command = [sys.executable, "-c", code]
+
+    def ignore():  # as a shell does before it starts a command in the background, and nohup
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            handler = signal.SIG_IGN if name in ignored else signal.SIG_DFL
+            signal.signal(getattr(signal, name), handler)
+
     process = subprocess.Popen(
-        command, cwd=chain.PROJECT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=ignore,
     )
     while not (started.is_file() and started.read_text()) and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    return process, int(started.read_text())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a Windows console sends Ctrl-C in another way")
+@pytest.mark.parametrize(
+    ("name", "ignored"),
+    [("SIGINT", []), ("SIGINT", ["SIGINT", "SIGHUP"]), ("SIGTERM", ["SIGINT"]), ("SIGHUP", [])],
+)
+def test_interrupt_stops_the_kernel_and_says_how_to_go_on(folder, name, ignored):
+    process, kernel = waiting_chain(folder, *ignored)
+    process.send_signal(getattr(signal, name))
+    process.send_signal(getattr(signal, name))  # impatience changes nothing
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.endswith("the same command continues.\n")
+    assert process.returncode == ENDS[name]
+    assert err.endswith(f"Stopped by {name}. Finished work is kept: the same command continues.\n")
     assert "Traceback" not in err, err
     assert list((folder / "work").iterdir()) == []
     with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
+        os.kill(kernel, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_what_a_killed_chain_left_goes_when_the_stage_starts_again(folder):
+    process, kernel = waiting_chain(folder)
+    (left,) = (folder / "work").iterdir()
+    assert left.name == f".01_eda.ipynb.{platform.node()}.{process.pid}.tmp"
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(kernel) and time.monotonic() < deadline:  # it looks for its parent
+        time.sleep(0.1)
+    assert not psutil.pid_exists(kernel)
+    write_notebook(folder / "01_eda.ipynb", f"work_dir = '{folder}/work'  # tables", "1")
+    assert chain.main(["--stages", "eda"]) == 0
+    assert sorted(path.name for path in (folder / "work").iterdir()) == [
+        "01_eda.html",
+        "01_eda.ipynb",
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
+def test_nohup_keeps_a_chain_alive_when_its_terminal_is_closed(folder):
+    process, _ = waiting_chain(folder, "SIGINT", "SIGHUP")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    process.stderr.close()
+
+
+def test_signals_mean_what_they_meant_after_a_command(folder):
+    before = signal.getsignal(signal.SIGTERM)
+    assert chain.main(["--stages", "eda", "--check"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_help_documents_exit_codes(folder, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        chain.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {code} ", text, re.MULTILINE) for code in (0, 1, 2, 129, 130, 143))
+
+
+def test_help_of_the_recipes_starts_nothing(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        recipes.main(["--help"])
+    assert "usage: python -m lib.runner.recipes" in capsys.readouterr().out

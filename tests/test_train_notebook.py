@@ -41,6 +41,7 @@ def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypat
     assert left == each | {
         "params.yaml",
         "task.yaml",
+        "origin.json",
         "precision.csv",
         "oof.parquet",
         "test.parquet",

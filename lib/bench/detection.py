@@ -42,10 +42,7 @@ def face_boxes(
 
 
 def detection_rates(boxes: Boxes, kinds: pd.Series) -> pd.DataFrame:
-    """Return the share of photos with a face, by kind of photo (rows) and detector (columns).
-
-    Counted are any face that a detector returns, and sure ones.
-    """
+    """Return the share of photos with any and with a sure face, by kind (rows) and detector."""
     found = {
         "ours, any": boxes["ours"]["status"].isin(["detected", "low"]),
         "MTCNN, any": boxes["peer"]["x0"].notna(),
@@ -57,10 +54,8 @@ def detection_rates(boxes: Boxes, kinds: pd.Series) -> pd.DataFrame:
 
 def points_behind(rates: pd.DataFrame) -> float:
     """Return how many percentage points ours is below MTCNN, in the kind where it is worst."""
-    behind = [
-        (rates[f"MTCNN, {which}"] - rates[f"ours, {which}"]).max() for which in ("any", "sure")
-    ]
-    return 100 * max(behind)
+    kinds = ("any", "sure")
+    return 100 * max((rates[f"MTCNN, {kind}"] - rates[f"ours, {kind}"]).max() for kind in kinds)
 
 
 def mean_iou(boxes: Boxes) -> float:

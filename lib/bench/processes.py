@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import run_kernel
 
 from lib.artefacts import PROJECT, resolve
 from lib.bench.turns import timed
@@ -34,7 +35,10 @@ def alone(imports: str, statement: str) -> dict[str, float]:
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
         peak = np.zeros(2)
         while process.poll() is None:
-            peak = np.maximum(peak, _resident(process.pid))
+            with suppress(psutil.NoSuchProcess):  # it may have just ended
+                memory = psutil.Process(process.pid).memory_info()
+                own = memory.rss - getattr(memory, "shared", 0)
+                peak = np.maximum(peak, (memory.rss, own))
             time.sleep(EVERY)
         printed, _ = process.communicate()
     if process.returncode:
@@ -43,37 +47,20 @@ def alone(imports: str, statement: str) -> dict[str, float]:
     return {"seconds": seconds, **dict(zip(MEMORY, peak / 2**20, strict=True))}
 
 
-def _resident(pid: int) -> tuple[int, int]:
-    try:
-        memory = psutil.Process(pid).memory_info()
-    except psutil.NoSuchProcess:  # it has just ended
-        return 0, 0
-    return memory.rss, memory.rss - getattr(memory, "shared", 0)
-
-
 def kernel_seconds(notebook: Path) -> float:
-    """Return the seconds from a kernel's start to the end of a notebook's parameters and imports.
-
-    These are its first two code cells.
-    """
+    """Return the seconds of a kernel's start and a notebook's first two cells of code."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return timed(lambda: _run_cells(sources[:2]))[0]
 
 
 def _run_cells(sources: Sequence[str]) -> None:
-    manager, client = start_new_kernel(
-        kernel_name="python3", cwd=str(PROJECT), extra_arguments=["--log-level=CRITICAL"]
-    )
-    run = partial(client.execute_interactive, allow_stdin=False, output_hook=lambda message: None)
-    try:
+    with run_kernel(cwd=str(PROJECT), extra_arguments=["--log-level=CRITICAL"]) as client:
         for source in sources:
-            reply = run(source)["content"]
+            quiet = {"allow_stdin": False, "output_hook": lambda message: None}
+            reply = client.execute_interactive(source, **quiet)["content"]
             if reply["status"] != "ok":
                 raise RuntimeError(f"{reply['ename']}: {reply['evalue']}")
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
 
 
 def check_seconds(parameter_file: str | Path) -> tuple[float, bool]:

@@ -1,5 +1,6 @@
 """A large set made of links to the photos of a small one, and what each stage costs on it."""
 
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -20,15 +21,9 @@ from lib.score import predict
 from lib.task.attributes import Task, load
 
 TRAIN_SHARE = 0.6  # of the photos, as in the competition
-LAYOUT = {
-    "train_table": "train.csv",
-    "test_table": "test.csv",
-    "image_dir": "images",
-    "path_column": "path",
-    "group_column": "person",
-}
+LAYOUT = {"train_table": "train.csv", "test_table": "test.csv", "image_dir": "images"}
+LAYOUT |= {"path_column": "path", "group_column": "person"}
 PRECISION = "fp32_channels_last"  # one whose memory does not depend on a probe
-STEPS = 3  # training steps
 
 STATEMENTS = {  # by stage: its imports, and the call that does its work
     "index and audit": (
@@ -59,47 +54,35 @@ def link_set(
     train, test = (readable[readable["split"] == split] for split in ("train", "eval"))
     if train.empty or test.empty:
         raise DataError(f"{data_dir}: nothing to repeat: it needs a training and a test photo")
-    numbers, trained = count(), round(TRAIN_SHARE * photos)
+    trained, linked = round(TRAIN_SHARE * photos), count()
     (folder / LAYOUT["image_dir"]).mkdir(parents=True)
     for name, table, rows in (("train", train, trained), ("test", test, photos - trained)):
-        repeated = _repeated(table, rows)
-        paths = [
-            _link(folder, next(numbers), resolve(data_dir) / file) for file in repeated["file"]
-        ]
-        described = _described(repeated, task) if name == "train" else {}
-        listed = pd.DataFrame({LAYOUT["path_column"]: paths, **described})
-        artefacts.write_table(listed, folder / LAYOUT[f"{name}_table"])
+        places = np.arange(rows)
+        repeated = table.iloc[places % len(table)]
+        files = [resolve(data_dir) / file for file in repeated["file"]]
+        listed = {LAYOUT["path_column"]: [_link(folder, next(linked), file) for file in files]}
+        if name == "train":
+            copies = (places // len(table)).astype(str)
+            listed[LAYOUT["group_column"]] = copies + "_" + repeated["person"].to_numpy(str)
+            listed |= {n: repeated[n].map(task[n].text).tolist() for n in task.names}
+        artefacts.write_table(pd.DataFrame(listed), folder / LAYOUT[f"{name}_table"])
     return folder
-
-
-def _repeated(table: pd.DataFrame, rows: int) -> pd.DataFrame:
-    """Return so many rows: the table, again and again; ``copy`` numbers the repetitions."""
-    places = np.arange(rows)
-    return table.iloc[places % len(table)].assign(copy=places // len(table))
 
 
 def _link(folder: Path, number: int, file: Path) -> str:
     name = f"{number:06d}{file.suffix}"
-    (folder / LAYOUT["image_dir"] / name).symlink_to(file)
+    place = folder / LAYOUT["image_dir"] / name
+    try:
+        place.hardlink_to(file.resolve())  # symbolic links out of a set are not followed
+    except OSError:  # another disk
+        shutil.copyfile(file, place)
     return name
-
-
-def _described(table: pd.DataFrame, task: Task) -> dict[str, list]:
-    """Return the columns of people and attributes, in the words of a table."""
-    people = table["copy"].astype(str) + "_" + table["person"]
-    words = {name: table[name].map(task[name].text).tolist() for name in task.names}
-    return {LAYOUT["group_column"]: people.tolist(), **words}
 
 
 def stage_alone(stage: str, task: Task, data_dir: Path, work_dir: Path) -> dict[str, float]:
     """Run a stage of STATEMENTS in a new process; return its seconds and peak memory."""
-    values = {
-        "data": str(data_dir),
-        "work": str(work_dir),
-        "task": task.name,
-        "layout": LAYOUT,
-        "geometry": geometry(training.parameters()),
-    }
+    values = {"data": str(data_dir), "work": str(work_dir), "task": task.name, "layout": LAYOUT}
+    values["geometry"] = geometry(training.parameters())
     return alone(*(part.format(**values) for part in STATEMENTS[stage]))
 
 
@@ -132,25 +115,21 @@ def know_faces(work: Path, work_dir: str | Path, photos: int) -> None:
 
 
 def train_briefly(work_dir: str, task_name: str) -> None:
-    """Take a few steps of the recipe, load every photo of an epoch, and predict two batches."""
+    """Take three steps of the recipe, load every photo of an epoch, and predict two batches."""
     task = load(task_name)
-    params = training.parameters(precision=PRECISION, max_batches=STEPS)
+    params = training.parameters(precision=PRECISION, max_batches=3)
     crops = open_crops(work_dir, **geometry(params))
     path = resolve(work_dir) / "precision.csv"
     learner, data, _ = training.prepare(params, task, load_images(work_dir), crops, path)
     training.our_epoch(learner, data)()
     data.max_batches = 0
-    for _ in data(0):
-        pass
+    training.load_epoch(data)()
     some, columns = crops.keys[: 2 * predict.BATCH_SIZE], recipe.columns(params, task)
     predict.predict(learner.evaluated(), crops, some, columns, PRECISIONS[PRECISION])
 
 
 def peaks(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return each stage's memory at the larger of two sizes of ``stage_costs``.
-
-    ``growth`` is what ``own`` grows by per thousand photos.
-    """
+    """Return each stage's memory at the larger of two sizes, and ``growth`` per 1,000 photos."""
     few, many = (rows.set_index("stage") for _, rows in costs.groupby("photos", sort=True))
     growth = 1000 * (many["own"] - few["own"]) / (many["photos"] - few["photos"])
     return many[MEMORY].assign(growth=growth)

@@ -1,8 +1,11 @@
-"""Training by the recipe, the same computation alone, and the loop that people write first."""
+"""Training by the recipe, the computation alone, other loops, and other places of pictures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import timm
 import torch
@@ -12,7 +15,7 @@ from torchvision import datasets, transforms
 
 from lib.artefacts import resolve
 from lib.bench.turns import threads, timed
-from lib.face.crops import Crops
+from lib.face.crops import Crops, made_from, make_crop
 from lib.face.geometry import stored_size
 from lib.learn import loop, recipe, training_set
 from lib.learn.batches import Epochs
@@ -31,10 +34,7 @@ def parameters(**changes: object) -> dict:
 def prepare(
     params: Mapping, task: Task, images: pd.DataFrame, crops: Crops, path: Path
 ) -> tuple[loop.Learner, Epochs, pd.DataFrame]:
-    """Return the recipe's learner and epochs on all training photos, and the table of precisions.
-
-    A probe chooses the precision and is written to ``path``.
-    """
+    """Return the recipe's learner and epochs on all training photos, and the probe at ``path``."""
     photos = training_set.with_crops(images, crops, "train")
     model = recipe.model(params, task)
     probe = recipe.choose_precision(params, model, path)
@@ -95,19 +95,12 @@ def plain_epoch(
 
 def _transforms(image_size: Sequence[int]) -> transforms.Compose:
     """Return torchvision's transforms that change photos as often as the augmentation ``light``."""
-    jitter = transforms.ColorJitter(0.2, 0.2)
+    cut = [transforms.Resize(stored_size(image_size)), transforms.RandomCrop(image_size)]
+    jitter = transforms.RandomApply([transforms.ColorJitter(0.2, 0.2)], 0.5)
     affine = transforms.RandomAffine(8, (0.03, 0.03), (0.95, 1.05))
-    return transforms.Compose(
-        [
-            transforms.Resize(stored_size(image_size)),
-            transforms.RandomCrop(image_size),
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomApply([jitter], 0.5),
-            transforms.RandomApply([affine], 0.3),
-            transforms.ToTensor(),
-            transforms.Normalize([0.5] * 3, [0.5] * 3),
-        ]
-    )
+    moved = [transforms.RandomHorizontalFlip(), jitter, transforms.RandomApply([affine], 0.3)]
+    numbers = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+    return transforms.Compose([*cut, *moved, *numbers])
 
 
 def link_classes(photos: pd.DataFrame, data_dir: str | Path, folder: Path) -> Path:
@@ -135,3 +128,30 @@ def _one_step(learner: loop.Learner, epoch: Iterator[tuple[Tensor, Tensor]]) -> 
     seconds["optimizer"], _ = timed(lambda: (optimizer.step(), optimizer.zero_grad()))
     seconds["EMA"], _ = timed(lambda: learner.ema and learner.ema.update(learner.model, step=1))
     return seconds
+
+
+class Decoded:
+    """Stands for ``Crops.pixels``: a crop is decoded and cut from its photo whenever it is read."""
+
+    def __init__(
+        self, crops: Crops, images: pd.DataFrame, found: pd.DataFrame, data_dir: str | Path
+    ):
+        table = pd.read_parquet(crops.folder / "crops.parquet")
+        self.files, self.faces, self.boxes = made_from(table, images, found, data_dir)
+        self.size = stored_size(crops.image_size)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """Return the crop (H, W, 3) RGB uint8."""
+        return make_crop(self.files[row], self.faces[row], self.boxes[row], self.size, "keep")
+
+
+def with_pixels(data: Epochs, pixels: np.ndarray | Decoded) -> Epochs:
+    """Return the same epochs of photos whose stored crops are ``pixels``."""
+    photos = copy(data.photos)
+    photos.crops = [replace(crops, pixels=pixels) for crops in photos.crops]
+    return replace(data, photos=photos)
+
+
+def load_epoch(data: Epochs) -> Callable[[], int]:
+    """Return a call that goes through an epoch without training and counts its photos."""
+    return lambda: sum(len(images) for images, _ in data(0))

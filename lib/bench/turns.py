@@ -15,7 +15,6 @@ import torch
 
 COLUMNS = ["measure", "ours", "peer", "limit", "ratio", "bar", "reached", "conditions"]
 DIRECTIONS = {"≥": operator.ge, "≤": operator.le}
-NAN = float("nan")
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -36,18 +35,9 @@ def take_turns(calls: Mapping[str, Callable[[], object]], turns: int) -> pd.Data
 
 
 def result(
-    measure: str,
-    bar: str,
-    ours: float,
-    conditions: str,
-    peer: float = NAN,
-    limit: float = NAN,
-    ratio: float = NAN,
+    measure: str, bar: str, ours: float, conditions: str, peer=np.nan, limit=np.nan, ratio=np.nan
 ) -> dict:
-    """Return a row of the table.
-
-    ``bar``, such as "≥ 8", judges the ratio, or ``ours`` where nothing is compared.
-    """
+    """Return a row; ``bar``, such as "≥ 8", judges the ratio, or ``ours`` where there is none."""
     sign, value = bar.split()
     reached = bool(DIRECTIONS[sign](ours if np.isnan(ratio) else ratio, float(value)))
     values = (measure, ours, peer, limit, ratio, bar, reached, conditions)

@@ -11,16 +11,27 @@ import numpy as np
 import pandas as pd
 
 from lib.artefacts import resolve, write_table
-from lib.data.photos import decode, header
+from lib.data.photos import contents, decode, header
 from lib.errors import DataError
 from lib.progress import progress
 from lib.workers import thread_pool
 
 CHANNELS = [f"{statistic}_{channel}" for statistic in ("mean", "std") for channel in "rgb"]
 CHUNK = 2048  # photos measured between two saves: what an interrupted audit loses
-PHOTO_COLUMNS = ["width", "height", "orientation", "sha256", "dhash", "brightness", *CHANNELS]
+PHOTO_COLUMNS = [
+    "width",
+    "height",
+    "orientation",
+    "frames",
+    "sha256",
+    "dhash",
+    "brightness",
+    *CHANNELS,
+]
 FILE_COLUMNS = ["file", "bytes", "modified"]  # a photo with these unchanged is not read again
-INTEGERS = dict.fromkeys(["width", "height", "orientation"], "Int64") | {"dhash": "UInt64"}
+INTEGERS = dict.fromkeys(["width", "height", "orientation", "frames"], "Int64") | {
+    "dhash": "UInt64"
+}
 
 
 def difference_hash(gray: np.ndarray) -> int:
@@ -32,20 +43,19 @@ def difference_hash(gray: np.ndarray) -> int:
 def measure(path: str) -> dict:
     """Measure one photo, decoded at half size: sizes, hashes, brightness (0..255), RGB statistics.
 
-    Sizes are of the upright picture; mean and std by channel are in 0..1. A file that does not
-    decode is "unreadable".
+    Sizes are of the upright picture; mean and std by channel are in 0..1.
     """
-    data = Path(path).read_bytes()
+    data = contents(path)
     found: dict = {"status": "unreadable", "sha256": hashlib.sha256(data).hexdigest()}
     picture = decode(data, reduce=2)
+    if picture is None:  # perhaps too small to be halved
+        picture = decode(data)
     if picture is None:
         return found
-    (width, height), orientation = header(data)
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     mean, std = (values.ravel() / 255 for values in cv2.meanStdDev(picture))
-    found |= {"status": "ok", "width": width, "height": height, "orientation": orientation}
-    found |= {"dhash": difference_hash(gray), "brightness": gray.mean()}
-    return found | dict(zip(CHANNELS, [*mean, *std], strict=True))
+    found |= {"status": "ok", "dhash": difference_hash(gray), "brightness": gray.mean()}
+    return found | header(data) | dict(zip(CHANNELS, [*mean, *std], strict=True))
 
 
 def _measured(files: pd.DataFrame, data_dir: Path, workers: int) -> Iterator[pd.DataFrame]:
@@ -65,8 +75,8 @@ def audit(
 ) -> pd.DataFrame:
     """Return ``images`` with PHOTO_COLUMNS; status is "unreadable" where a file does not decode.
 
-    ``cache`` is a parquet file of earlier measurements: a file of the same name, size and time is
-    not read again, and an interrupted call continues. ``workers`` threads; 0 means one per core.
+    ``cache`` is a parquet file of earlier measurements: a photo that was read is not read again,
+    and an interrupted call continues. ``workers`` threads; 0 means one per core.
     """
     present = images.loc[images.status != "missing", FILE_COLUMNS]
     if present.empty:
@@ -87,4 +97,4 @@ def audit(
 def _known(cache: Path | None) -> pd.DataFrame:
     known = pd.read_parquet(cache) if cache and cache.exists() else pd.DataFrame()
     whole = set(FILE_COLUMNS + PHOTO_COLUMNS) <= set(known)
-    return known if whole else pd.DataFrame(columns=FILE_COLUMNS)
+    return known[known.status == "ok"] if whole else pd.DataFrame(columns=FILE_COLUMNS)

@@ -37,25 +37,22 @@ def photos(data_dir: Path, task: Task, settings: Mapping, files: pd.DataFrame) -
             f"layout='competition' records mask per photo, gender and age per person; "
             f"task {task.name!r} does not: take layout='table'"
         )
-    return pd.concat(
-        [_train(data_dir, task, files), _eval(data_dir, files)],
-        ignore_index=True,
-    )
+    return pd.concat([_train(data_dir, task, files), _eval(data_dir, files)], ignore_index=True)
 
 
 def read_people(path: Path, task: Task) -> pd.DataFrame:
     """Return train.csv with a row per person: person (the folder), id, gender, race, age."""
     columns = ["id", "gender", "race", "age", "path"]
-    table = pd.DataFrame(read_rows(_existing(path), columns))[columns]
-    table = table.rename(columns={"path": "person"})
+    table = pd.DataFrame(read_rows(_existing(path), columns), dtype=str)[columns]
+    table = table.apply(lambda column: column.str.strip()).rename(columns={"path": "person"})
     refuse(
-        table.person[table.person.str.contains(r"[/\\]|\.(?:jpe?g|png)$", case=False)],
+        table.person[table.person.str.contains(r"[/\\]|^\.*$|\.(?:jpe?g|png)$", case=False)],
         f"{path}: path is no folder",
-        "this seems to be a row per photo; the competition has one per person (or layout='table')",
+        "name a folder of train/images per person; for a row per photo take layout='table'",
     )
     fix = "each person has one folder and one row"
     refuse(table.person[table.person.duplicated()], f"{path}: path repeated", fix)
-    refuse(table.id[table.id.str.strip() == ""], f"{path}: id is empty", "give every row an id")
+    refuse(table.id[table.id == ""], f"{path}: id is empty", "give every row an id")
     numbers = {name: recorded(task[name], table[name], path) for name in ("gender", "age")}
     return table.assign(**numbers)
 
@@ -88,10 +85,7 @@ def _eval(data_dir: Path, files: pd.DataFrame) -> pd.DataFrame:
 
 
 def issues(people: pd.DataFrame, unused: pd.DataFrame, task: Task) -> list[tuple[str, str, str]]:
-    """Return what this layout finds odd, as (kind, subject, detail); nothing is changed.
-
-    ``people`` has a row per person; ``unused`` are files that no row of a table names.
-    """
+    """Return issues of people (a row each) and ``unused`` files, as (kind, subject, detail)."""
     found = [
         ("row without a folder", person, "in train.csv, no photo in train/images")
         for person in people.index[people.photos == 0]
@@ -113,19 +107,15 @@ def _contradictions(people: pd.DataFrame, task: Task) -> list[tuple[str, str, st
     words = {name: people[name].map(task[name].text) for name in task.per("person")}
     recorded = people.assign(**words).astype(str)
     named = recorded.index.to_series().str.extract(f"^{FOLDER}$")
-    unnamed = named.index[named.id.isna()]
+    unnamed = "folder not named id_gender_race_age"
     found = [
-        ("folder not named id_gender_race_age", person, "nothing to compare with train.csv")
-        for person in unnamed
+        (unnamed, person, "nothing to compare with train.csv")
+        for person in named.index[named.id.isna()]
     ]
     for field in named:
-        differs = named.index[named.id.notna() & (named[field] != recorded[field])]
+        both = pd.DataFrame({"said": named[field], "told": recorded[field]})[named.id.notna()]
         found += [
-            (
-                f"folder contradicts {field}",
-                person,
-                f"folder {named[field][person]}, train.csv {recorded[field][person]}",
-            )
-            for person in differs
+            (f"folder contradicts {field}", person, f"folder {said}, train.csv {told}")
+            for person, said, told in both[both.said != both.told].itertuples()
         ]
     return found

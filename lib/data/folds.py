@@ -62,8 +62,7 @@ def divide(photos: pd.DataFrame, folds: pd.Series, fold: int) -> tuple[pd.DataFr
 
 def check_disjoint(training: pd.Series, validation: pd.Series) -> None:
     """Raise DataError when a person is on both sides: a score measured so would be a leak."""
-    both = sorted(set(training) & set(validation))
-    if both:
+    if both := sorted(set(training) & set(validation)):
         raise DataError(
             f"{len(both)} people are in training and validation both, first {both[:3]}: "
             "make folds by person"
@@ -78,12 +77,9 @@ def report(photos: pd.DataFrame, folds: pd.Series, task: Task) -> pd.DataFrame:
     fold = photos["person"].map(folds).rename("fold")
     counts = photos.groupby(fold)["person"].agg(people="nunique", photos="size")
     classes = {"label": photos["label"].astype(int)} if task.joint else task.groups(photos)
-    return pd.concat(
-        [counts, *(_shares(fold, classes[name], task, name) for name in classes)], axis=1
-    )
-
-
-def _shares(fold: pd.Series, classes: pd.Series, task: Task, name: str) -> pd.DataFrame:
-    shares = pd.crosstab(fold, classes, normalize="index")
-    names = task.classes(name)
-    return shares.reindex(columns=range(len(names)), fill_value=0.0).set_axis(names, axis=1)
+    tables = [counts]
+    for name, found in classes.items():
+        shares, names = pd.crosstab(fold, found, normalize="index"), task.classes(name)
+        shares = shares.reindex(columns=range(len(names)), fill_value=0.0)
+        tables.append(shares.set_axis(names, axis=1))
+    return pd.concat(tables, axis=1)

@@ -1,23 +1,22 @@
 """The photos of one data set: which should exist, which do, and what is in them.
 
-``build_images`` is the entry: it leaves ``images.parquet``, a row per photo with the index ``key``,
-and ``issues.parquet``. Nothing after it knows the layout; a new layout is a module and an entry of
-LAYOUTS.
+``build_images`` writes ``images.parquet``, a row per photo with the index ``key``. Nothing after it
+knows the layout; a new layout is a module and an entry of LAYOUTS.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.artefacts import resolve, write_table
+from lib.artefacts import read_table, resolve, write_table
 from lib.data import competition, table
 from lib.data.audit import audit
 from lib.data.issues import find_issues
-from lib.errors import ArtefactError, DataError, pick
+from lib.errors import DataError, pick
 from lib.task.attributes import LABEL, Task
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -25,52 +24,47 @@ FACTS = ["split", "person", "id", "file"]
 FILES = ["bytes", "modified", "status"]
 
 
-class Layout(NamedTuple):
-    """How a data set lies on disk: what it needs, its folders, its photos, what is odd in it."""
-
-    needs: str
-    folders: Callable[[Mapping], dict[str, str]]
-    photos: Callable[[Path, Task, Mapping, pd.DataFrame], pd.DataFrame]
-    issues: Callable[[pd.DataFrame, pd.DataFrame, Task], list[tuple[str, str, str]]]
-
-
-LAYOUTS = {
-    "competition": Layout(
-        competition.NEEDS, competition.folders, competition.photos, competition.issues
-    ),
-    "table": Layout(table.NEEDS, table.folders, table.photos, table.issues),
-}
+# A layout is a module: what it needs (NEEDS), its folders, its photos, and the issues it finds.
+LAYOUTS: dict[str, Any] = {"competition": competition, "table": table}
 
 
 def scan(data_dir: Path, root: str, needs: str) -> pd.DataFrame:
     """List the files below a folder in the order of their names.
 
     Columns: file (from ``data_dir``), root, folder (from root), name_, stem, photo (by its suffix),
-    hidden (macOS leaves ``._*`` twins that only look like photos), bytes, modified (ns).
+    hidden (macOS leaves ``._*`` twins that only look like photos), link (to a folder, or out of
+    this one: never followed), bytes, modified (ns).
     """
     if not (data_dir / root).is_dir():
         raise DataError(f"{data_dir / root} not found: {needs}")
     rows = [_file(entry, data_dir / root, root) for entry in _walk(data_dir / root)]
-    columns = ["file", "root", "folder", "name_", "stem", "photo", "hidden", "bytes", "modified"]
-    kinds = dict.fromkeys(["file", "folder", "stem"], str) | {"photo": bool, "hidden": bool}
-    return pd.DataFrame(rows, columns=columns).astype(kinds)
+    texts, flags = ["file", "root", "folder", "name_", "stem"], ["photo", "hidden", "link"]
+    table = pd.DataFrame(rows, columns=[*texts, *flags, "bytes", "modified"])
+    return table.astype(dict.fromkeys(texts, str) | dict.fromkeys(flags, bool))
 
 
 def _walk(folder: str | Path) -> Iterator[os.DirEntry]:
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir():
+        if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path)
-        elif entry.is_file():
+        elif entry.is_symlink() or entry.is_file():
             yield entry
 
 
 def _file(entry: os.DirEntry, base: Path, root: str) -> tuple:
     path = entry.path[len(str(base)) + 1 :].replace(os.sep, "/")
     stem, suffix = Path(entry.name).stem, Path(entry.name).suffix
-    hidden, folder = stem.startswith("."), path[: -len(entry.name) - 1]
-    photo, stat = suffix.lower() in SUFFIXES and not hidden, entry.stat()
+    hidden, link = stem.startswith("."), entry.is_symlink() and _leaves(entry.path, base)
+    photo = suffix.lower() in SUFFIXES and not hidden and not link
+    folder, stat = path[: -len(entry.name) - 1], entry.stat(follow_symlinks=not link)
     place = (f"{root}/{path}", root, folder, entry.name, stem.lower() if photo else stem)
-    return (*place, photo, hidden, stat.st_size, stat.st_mtime_ns)
+    return (*place, photo, hidden, link, stat.st_size, stat.st_mtime_ns)
+
+
+def _leaves(link: str, base: Path) -> bool:
+    """Tell whether a link leads anywhere but to a file below ``base``."""
+    target = Path(os.path.realpath(link))
+    return not (target.is_file() and target.is_relative_to(os.path.realpath(base)))
 
 
 def index(
@@ -84,11 +78,13 @@ def index(
     """
     data_dir, chosen = resolve(data_dir), pick(LAYOUTS, layout, "layout")
     folders = dict.fromkeys(chosen.folders(settings).values())
-    files = pd.concat([scan(data_dir, root, chosen.needs) for root in folders], ignore_index=True)
-    photos = chosen.photos(data_dir, task, settings, files)
+    files = pd.concat([scan(data_dir, root, chosen.NEEDS) for root in folders], ignore_index=True)
+    photos = chosen.photos(data_dir, task, settings, files[~files.link])
     photos = photos.merge(files[["file", "bytes", "modified"]], on="file", how="left")
     photos["status"] = np.where(photos.file == "", "missing", "ok")
     train = photos.split == "train"
+    if not train.any():
+        raise DataError(f"{data_dir}: its table of training photos has no rows; give it some")
     for name in task.names:
         photos[name] = photos[name].astype("Int64")
     photos[LABEL] = task.encode(task.groups(photos)).where(train)
@@ -99,9 +95,9 @@ def index(
 
 
 def people(images: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Return a row per training person: id, what is recorded of people, photos (files that exist).
+    """Return a row per training person: id, what is recorded of people, else of the first photo.
 
-    Where nothing is recorded per person, it is what is recorded of the person's first photo.
+    ``photos`` counts the files that exist.
     """
     train = images[images.split == "train"]
     names = ["id", *(task.per("person") or task.names), *texts(images, task)]
@@ -123,10 +119,7 @@ def build_images(
     layout_settings: Mapping,
     workers: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Index and audit a data set; write ``images.parquet`` and ``issues.parquet``, return both.
-
-    Only new and changed files are read when it is called again.
-    """
+    """Index and audit a data set; write ``images.parquet`` and ``issues.parquet``, return both."""
     work_dir = resolve(work_dir)
     listed, files = index(data_dir, task, layout, layout_settings)
     images = audit(listed, data_dir, work_dir / "audit.parquet", workers)
@@ -138,10 +131,4 @@ def build_images(
 
 def load_images(work_dir: str | Path) -> pd.DataFrame:
     """Return ``images.parquet`` of a work folder, which notebook 01 makes."""
-    path = resolve(work_dir) / "images.parquet"
-    if not path.exists():
-        raise ArtefactError(
-            f"{path} not found: run the stage 'eda' (notebooks/01_eda.ipynb) with this work_dir "
-            "first"
-        )
-    return pd.read_parquet(path)
+    return read_table(work_dir, "images.parquet", "eda", "01_eda")

@@ -7,10 +7,13 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from lib.data.audit import CHANNELS
-from lib.data.photos import TURNED
+from lib.data.photos import LARGEST, TURNED
 from lib.task.attributes import Task
 
 FLAT = 0.02  # a picture whose channels all vary less is uniform: its hash is noise
+UNUSED = dict.fromkeys(["extra file", "hidden file"], "not used") | {
+    "link": "leads to a folder, or out of the folder of photos: not read, copy the file"
+}
 Found = tuple[str, str, str]  # kind, subject (a key, person, id or file), detail
 
 
@@ -35,23 +38,26 @@ def find_issues(
     ]
     strangers = told - set(people.index)
     others = unused[~unused.file.isin(told) & ~unused.folder.isin(strangers)]
-    kinds = others.hidden.map({True: "hidden file", False: "extra file"})
-    found += [(kind, file, "not used") for kind, file in zip(kinds, others.file, strict=True)]
+    kinds = np.select([others.link, others.hidden], ["link", "hidden file"], "extra file")
+    found += [(kind, file, UNUSED[kind]) for kind, file in zip(kinds, others.file, strict=True)]
     return pd.DataFrame(found, columns=["kind", "subject", "detail"], dtype=str)
 
 
 def _by_photo(images: pd.DataFrame, empty: set[str]) -> list[Found]:
     """List photos; those of people in ``empty``, who have none at all, are not told one by one."""
     missing = images.index[(images.status == "missing") & ~images.person.isin(empty)]
-    turned = images[images.orientation.isin(TURNED)]
+    turned = images.orientation[images.orientation.isin(TURNED)]
+    moving = images.frames[images.frames > 1]
     unreadable = images.index[images.status == "unreadable"]
+    lost = f"does not decode, or has over {LARGEST} pixels: not trained on"
     return [
         *(("missing photo", key, "no such file") for key in missing),
-        *(("unreadable photo", key, "does not decode: not trained on") for key in unreadable),
+        *(("unreadable photo", key, lost) for key in unreadable),
         *(
-            ("turned photo", key, f"EXIF orientation {value}: used upright")
-            for key, value in turned.orientation.items()
+            ("turned photo", key, f"EXIF orientation {k}: used upright")
+            for key, k in turned.items()
         ),
+        *(("several frames", key, f"{k} frames: the first is used") for key, k in moving.items()),
     ]
 
 
@@ -80,14 +86,13 @@ def _differing(images: pd.DataFrame, task: Task) -> list[Found]:
 
 
 def _shared(people: pd.DataFrame) -> list[Found]:
-    shared = people[people.id.duplicated(keep=False)].reset_index()
-    folders = shared.groupby("id").person.agg(", ".join)
+    folders = shared_ids(people).reset_index().groupby("id").person.agg(", ".join)
     return [("id used twice", ident, persons) for ident, persons in folders.items()]
 
 
 def shared_ids(people: pd.DataFrame) -> pd.DataFrame:
     """Return the people whose id is shared; ``differs`` names what is recorded differently."""
-    shared = people[people.id.duplicated(keep=False)].sort_values("id")
+    shared = people[people.id.duplicated(keep=False)].sort_values("id", kind="stable")
     counts = shared.groupby("id")[shared.columns.drop(["id", "photos"])].transform("nunique")
     return shared.assign(differs=[", ".join(counts.columns[row > 1]) for row in counts.to_numpy()])
 
@@ -97,10 +102,7 @@ MANY = 20  # states that can still be told apart side by side
 
 
 def state_names(task: Task) -> tuple[str, ...]:
-    """Return the names of what can be recorded of a photo by itself, its states, if not too many.
-
-    Otherwise there is one state, ALL.
-    """
+    """Return the names of what can be recorded of a photo by itself; one, ALL, for too many."""
     names = task.combinations(task.per("photo"))
     return names if 1 < len(names) <= MANY else (ALL,)
 
@@ -140,10 +142,7 @@ def _exact_pairs(photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def _near_pairs(photos: pd.DataFrame, bits: int, colour: float) -> pd.DataFrame:
-    """Pair photos of different bytes with colour statistics within ``colour``, hashes in ``bits``.
-
-    The statistics are searched in a k-d tree, so that hashes are compared for neighbours alone.
-    """
+    """Pair different photos near in colour (by a k-d tree) and in ``bits`` of their hashes."""
     unique = photos[(photos[CHANNELS[3:]] > FLAT).any(axis=1)].drop_duplicates("sha256")
     pairs = cKDTree(unique[CHANNELS]).query_pairs(colour, p=np.inf, output_type="ndarray")
     hashes = unique.dhash.to_numpy(np.uint64)
@@ -158,17 +157,13 @@ def duplicates(images: pd.DataFrame, bits: int = 6, colour: float = 0.01) -> pd.
     """Return pairs of photos that are copies: first, second (keys), match, bits, where, same_label.
 
     "exact" means the same bytes; "near" a re-saved or resized copy: difference hashes at most
-    ``bits`` of 64 apart, means and standard deviations by channel within ``colour``. A uniform
-    picture is near nothing. ``where``: one person, between people, within eval, train and eval.
-    ``same_label``: <NA> where eval takes part.
+    ``bits`` of 64 apart, means and standard deviations by channel within ``colour``, not uniform.
+    ``where``: one person, between people, within eval, train and eval (no same_label: <NA>).
     """
     photos = images[images.status == "ok"]
     pairs = [_exact_pairs(photos), _near_pairs(photos, bits, colour)]
     pairs = pd.concat(pairs, ignore_index=True)
-    a, b = (
-        photos.loc[pairs[side], ["split", "person", "label"]].reset_index(drop=True)
-        for side in ("first", "second")
-    )
+    a, b = (photos.loc[pairs[side]].reset_index(drop=True) for side in ("first", "second"))
     cases = [a.split != b.split, a.split == "eval", a.person == b.person]
     where = np.select(cases, ["train and eval", "within eval", "one person"], "between people")
     return pairs.assign(where=where, same_label=a.label == b.label)

@@ -42,7 +42,7 @@ def read(files: Sequence[str | Path], task: Task) -> list[Correction]:
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} not found: relabel names it; give its path, or an empty list")
-    table = pd.DataFrame(read_rows(path, COLUMNS))[COLUMNS]
+    table = pd.DataFrame(read_rows(path, COLUMNS), dtype=str)[COLUMNS]
     return table.apply(lambda column: column.str.strip()).assign(file=path.name)
 
 
@@ -61,9 +61,7 @@ def relabel(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the images with corrected labels, and each correction with its ``outcome``.
 
-    For training folds alone: validation scores the labels as recorded, and images.parquet keeps
-    them. A spreadsheet may have taken the zeros in front of an id: it still matches where only one
-    id can be meant, and the outcome says so.
+    Where a spreadsheet has taken the zeros in front of an id, the only id that can be meant is.
     """
     corrections, changed = read(files, task), images.copy()
     train = images[images.split == "train"]
@@ -74,15 +72,12 @@ def relabel(
         photos = train[train.id == ident]
         chosen = photos.index[photos[row.field] == row.old]
         changed.loc[chosen, row.field] = row.new
-        outcomes.append(_outcome(row, photos, len(chosen), task) + said)
+        texts = map(task[row.field].text, (row.old, row.new))
+        outcome = _outcome(row, photos, len(chosen), task) + said
+        outcomes.append((row.id, row.field, *texts, outcome))
     labels = task.encode(task.groups(changed.loc[train.index]))
     changed.loc[train.index, LABEL] = labels.astype("Int64")
-    table = [
-        (row.id, row.field, *map(task[row.field].text, (row.old, row.new))) for row in corrections
-    ]
-    return changed, pd.DataFrame(table, columns=COLUMNS, dtype=str).assign(
-        outcome=pd.Series(outcomes, dtype=str)
-    )
+    return changed, pd.DataFrame(outcomes, columns=[*COLUMNS, "outcome"], dtype=str)
 
 
 def _known_id(ident: str, ids: pd.Series) -> tuple[str, str]:
@@ -104,3 +99,8 @@ def _outcome(row: Correction, photos: pd.DataFrame, applied: int, task: Task) ->
         return f"already {task[row.field].text(row.new)}"
     found = task[row.field].text(photos[row.field].iloc[0])
     raise DataError(f"relabel: {row.text}: recorded is {found!r}, neither of them: correct the row")
+
+
+def without_effect(changes: pd.DataFrame) -> pd.DataFrame:
+    """Return the corrections that changed nothing: no such id, or already as they want it."""
+    return changes[~changes.outcome.str.startswith("applied")]

@@ -29,8 +29,7 @@ def folders(settings: Mapping) -> dict[str, str]:
 def photos(data_dir: Path, task: Task, settings: Mapping, files: pd.DataFrame) -> pd.DataFrame:
     """Return a row per photo that the tables name, train then eval; ``file`` is empty if missing.
 
-    Columns: key, split, person (the group; a photo's key without groups), id, file, the recorded
-    number of each attribute, and what else the training table has.
+    Columns: key, split, person (the group, or the key), id, file, attributes, and further texts.
     """
     train = _train(data_dir / settings["train_table"], task, settings)
     test = _test(data_dir / settings["test_table"], settings, files)

@@ -1,5 +1,7 @@
 """Photos of one synthetic person in every state that a label names, each with a caption."""
 
+from itertools import product
+
 import numpy as np
 
 from lib.demo import table
@@ -27,13 +29,11 @@ def glasses(seed: int) -> Photos:
     """Return every colour of hair, without and with glasses."""
     rng = np.random.default_rng(seed)
     person = random_person(rng, gender=1, age=35)
-    return {
-        f"{hair} hair\nglasses: {worn}": render(
-            table.with_looks(person, worn, hair), random_shot(rng)
-        )
-        for worn in table.FRAMES
-        for hair in table.HAIRS
-    }
+    photos = {}
+    for worn, hair in product(table.FRAMES, table.HAIRS):
+        drawn = table.with_looks(person, worn, hair)
+        photos[f"{hair} hair\nglasses: {worn}"] = render(drawn, random_shot(rng))
+    return photos
 
 
 def ages(seed: int) -> Photos:

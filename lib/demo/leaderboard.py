@@ -32,19 +32,13 @@ def leaderboard(submission_csv: str | Path, data_dir: str | Path) -> pd.DataFram
             f"photos of {data_dir}: make the submission from this data set"
         )
     parts = {"all": scored, **dict(list(scored.groupby("half"))[::-1])}
-    return pd.DataFrame({part: _scores(rows) for part, rows in parts.items()}).T
+    pairs = [(part.ans, part.ans_given) for part in parts.values()]
+    macro_f1 = [f1_score(*pair, average="macro") for pair in pairs]
+    accuracy = [accuracy_score(*pair) for pair in pairs]
+    return pd.DataFrame({"macro_f1": macro_f1, "accuracy": accuracy}, list(parts))
 
 
-def _scores(rows: pd.DataFrame) -> dict[str, float]:
-    return {
-        "macro_f1": f1_score(rows.ans, rows.ans_given, average="macro"),
-        "accuracy": accuracy_score(rows.ans, rows.ans_given),
-    }
-
-
-def closing_table(
-    run_dir: str | Path, submission_csv: str | Path, data_dir: str | Path
-) -> pd.DataFrame:
+def closing_table(run_dir: str, submission_csv: str, data_dir: str) -> pd.DataFrame:
     """Compare what a run promised with what the hidden answers say: one column ``macro F1``."""
     folds = json.loads((resolve(run_dir) / "metrics.json").read_text())["folds"]
     submission = json.loads(resolve(submission_csv).with_suffix(".json").read_text())

@@ -38,9 +38,6 @@ NATURAL_LATE_FIFTIES = {57: 106, 58: 159, 59: 85}  # of its 1,227 people from 30
 PLANTS = ("gender", "gender", "mask", "mask", "age")  # fields with a false label, one per person
 
 
-# --- who is in the data ---------------------------------------------------------------------------
-
-
 def apportion(shares: np.ndarray, total: int) -> np.ndarray:
     """Split ``total`` by ``shares`` into whole numbers of at least one each (largest remainder)."""
     exact = shares / shares.sum() * total
@@ -64,10 +61,7 @@ def year_shares(group: int, natural: bool) -> np.ndarray:
 
 
 def draw_census(rng: np.random.Generator, people: int, natural: bool) -> pd.DataFrame:
-    """Draw who is in the data, in random order: columns gender, age, cell (gender and age group).
-
-    Every cell has at least one person.
-    """
+    """Draw people in random order: gender, age and cell (gender and age group, none empty)."""
     if people < 6:
         raise ParameterError(
             f"people={people!r} is too few for 2 genders and 3 age groups: give at least 6"
@@ -113,12 +107,8 @@ def plant_errors(census: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame
             census.loc[person, "recorded_gender"] = 1 - census.gender[person]
         if field == "age":
             census.loc[person, "recorded_age"] = 52 if census.age[person] < AGE.cuts[0] else 22
-    return census.assign(path=[folder_name(person) for person in rows_of(census)])
-
-
-def folder_name(person: SimpleNamespace) -> str:
-    """Return the name of a training person's folder, which repeats the table."""
-    return f"{person.id}_{GENDERS[person.recorded_gender]}_Asian_{person.recorded_age}"
+    genders, ages = np.take(GENDERS, census.recorded_gender), census.recorded_age.astype(str)
+    return census.assign(path=census.id + "_" + genders + "_Asian_" + ages)  # as the real folders
 
 
 def planted_table(census: pd.DataFrame) -> pd.DataFrame:
@@ -137,9 +127,6 @@ def planted_table(census: pd.DataFrame) -> pd.DataFrame:
 def rows_of(census: pd.DataFrame) -> list[SimpleNamespace]:
     """Return the census as plain objects with a ``number``, which other processes can be sent."""
     return [SimpleNamespace(number=k, **row) for k, row in enumerate(census.to_dict("records"))]
-
-
-# --- photos ---------------------------------------------------------------------------------------
 
 
 def photos_of(
@@ -181,9 +168,6 @@ def write_eval_person(person: SimpleNamespace, root: Path, seed: int) -> None:
         write_photo(root / "eval" / "images" / image_id(seed, person.number, stem), photo)
 
 
-# --- the data set ---------------------------------------------------------------------------------
-
-
 def make(
     data_dir: str | Path,
     people: int = 100,
@@ -201,13 +185,8 @@ def make(
     ``data_dir`` holds data of other parameters.
     """
     folder = artefacts.resolve(data_dir)
-    parameters = {
-        "people": people,
-        "eval_people": eval_people,
-        "seed": seed,
-        "natural": natural,
-        "shortcut": shortcut,
-    }
+    parameters = {"people": people, "eval_people": eval_people, "seed": seed}
+    parameters |= {"natural": natural, "shortcut": shortcut}
     if is_finished(folder, parameters):
         return folder
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
@@ -219,30 +198,23 @@ def make(
         for_each(write_train, rows_of(train), workers, "training people")
         write_eval = partial(write_eval_person, root=root, seed=seed)
         for_each(write_eval, rows_of(test), workers, "eval people")
-        write_train_tables(root, train)
-        write_eval_tables(root, answer_table(test, seed).sample(frac=1, random_state=rng))
+        write_tables(root, train, answer_table(test, seed).sample(frac=1, random_state=rng))
     return folder
 
 
-def write_train_tables(root: Path, train: pd.DataFrame) -> None:
-    """Write the competition's training table, and the planted errors."""
-    recorded = {
-        "id": train.id,
-        "gender": [GENDERS[gender] for gender in train.recorded_gender],
-        "race": "Asian",
-        "age": train.recorded_age,
-        "path": train.path,
+def write_tables(root: Path, train: pd.DataFrame, answers: pd.DataFrame) -> None:
+    """Write the competition's own tables, and in ``private`` what it would keep to itself."""
+    genders, ages = np.take(GENDERS, train.recorded_gender), train.recorded_age
+    recorded = train[["id"]].assign(gender=genders, race="Asian", age=ages, path=train.path)
+    tables = {
+        "train/train.csv": recorded.sort_values("path"),
+        "eval/info.csv": answers[["ImageID"]].assign(ans=0),
+        "private/planted.csv": planted_table(train),
+        "private/answers.csv": answers[["ImageID", "ans"]],
+        "private/eval_people.csv": answers[["ImageID", "person", "half"]],
     }
-    artefacts.write_table(pd.DataFrame(recorded).sort_values("path"), root / "train" / "train.csv")
-    artefacts.write_table(planted_table(train), root / "private" / "planted.csv")
-
-
-def write_eval_tables(root: Path, answers: pd.DataFrame) -> None:
-    """Write the competition's list of eval photos, and what it would keep to itself."""
-    artefacts.write_table(answers[["ImageID"]].assign(ans=0), root / "eval" / "info.csv")
-    artefacts.write_table(answers[["ImageID", "ans"]], root / "private" / "answers.csv")
-    people = answers[["ImageID", "person", "half"]]
-    artefacts.write_table(people, root / "private" / "eval_people.csv")
+    for name, table in tables.items():
+        artefacts.write_table(table, root / name)
 
 
 def label(person: SimpleNamespace, mask: int) -> int:

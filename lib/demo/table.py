@@ -54,13 +54,8 @@ def write_person(person: SimpleNamespace, folder: Path, seed: int) -> None:
 def photo_table(people: list[SimpleNamespace], seed: int) -> pd.DataFrame:
     """Return path, person, glasses and hair of every photo, in the order of the path."""
     rows = [
-        (
-            image_id(seed, person.number, str(k)),
-            f"p{person.number:03d}",
-            person.glasses,
-            person.hair,
-        )
-        for person in people
+        (image_id(seed, one.number, str(k)), f"p{one.number:03d}", one.glasses, one.hair)
+        for one in people
         for k in range(PHOTOS)
     ]
     return pd.DataFrame(rows, columns=["path", "person", *TASK.names]).sort_values("path")

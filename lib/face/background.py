@@ -1,8 +1,7 @@
 """The background removed: all but the person becomes grey, by GrabCut or by a segmentation network.
 
-A background is a function of (photo, face) that returns the share of person in each pixel, (h, w)
-from 0 to 1; a new one is an entry of BACKGROUNDS. A face is the 14 numbers of ``PLACES`` in the
-photo's pixels.
+A background is a function of photo and face (14: ``PLACES``) that returns the share of person in
+each pixel, (h, w) from 0 to 1; a new one is an entry of BACKGROUNDS.
 """
 
 from collections.abc import Callable
@@ -40,9 +39,8 @@ def grabcut(photo: np.ndarray, face: np.ndarray) -> np.ndarray:
 def grabcut_seeds(face: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return GrabCut's seeds (height, width) uint8 for a face (14: ``PLACES``) in the same pixels.
 
-    Sure: the hull of the landmarks, or without them the middle of the box, is person; the photo's
-    upper corners are background. Probable: head with hair, and the shoulders that widen below it,
-    are person; the rest is background.
+    Sure: the landmarks, or the middle of the box, are person; the upper corners are background.
+    Probable: head and shoulders are person; the rest is background.
     """
     seeds = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
     _add_probable_person(seeds, face[:4])
@@ -80,17 +78,13 @@ def _sure_points(face: np.ndarray) -> np.ndarray:
     return np.int32(points.reshape(-1, 2))
 
 
-def segmentation_weights() -> Path:
-    """Return the file that torchvision's weights of the segmentation network are read from."""
+def segmentation_weights() -> tuple[Path, str]:
+    """Return where the weights of the segmentation network are read from, and their address."""
     import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_weights_url()).name
-
-
-def _weights_url() -> str:
     from torchvision.models.segmentation import DeepLabV3_MobileNet_V3_Large_Weights
 
-    return DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT.url
+    url = DeepLabV3_MobileNet_V3_Large_Weights.DEFAULT.url
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name, url
 
 
 @lru_cache(maxsize=1)
@@ -99,15 +93,13 @@ def segmenter():
     import torch
     from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
-    path = segmentation_weights()
+    path, url = segmentation_weights()
     if not path.exists():
         raise ArtefactError(
             f"background='segment' needs torchvision's weights in {path}: download "
-            f"{_weights_url()} to that place, or take background='grabcut', which needs none"
+            f"{url} to that place, or take background='grabcut', which needs none"
         )
-    model = deeplabv3_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=21, aux_loss=True
-    )
+    model = deeplabv3_mobilenet_v3_large(weights_backbone=None, num_classes=21, aux_loss=True)
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return model.eval()
 
@@ -131,7 +123,7 @@ BACKGROUNDS: dict[str, Callable | None] = {"keep": None, "grabcut": grabcut, "se
 
 def available() -> list[str]:
     """Return the names of BACKGROUNDS that work here: ``segment`` only where its weights are."""
-    return [name for name in BACKGROUNDS if name != "segment" or segmentation_weights().exists()]
+    return [name for name in BACKGROUNDS if name != "segment" or segmentation_weights()[0].exists()]
 
 
 def remove_background(photo: np.ndarray, face: np.ndarray, background: str) -> np.ndarray:

@@ -1,21 +1,24 @@
 """The cache of crops: one per photo, uint8, memory-mapped, a little larger than the training size.
 
 Training takes random crops of ``image_size`` out of the stored ones, evaluation their centre. A
-cache is a folder: ``pixels.npy`` (n, H, W, 3) RGB and ``crops.parquet`` (key, face box in the crop,
-source).
+cache is a folder: ``pixels.npy`` (n, H, W, 3) RGB and ``crops.parquet`` (key, face box, source).
 """
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.lib.format import open_memmap
 
+from lib import artefacts
 from lib.artefacts import fingerprint, resolve, write_table
-from lib.errors import ArtefactError, DataError, ParameterError, pick
+from lib.errors import ArtefactError, DataError, ParameterError, one_of
 from lib.face.background import BACKGROUNDS, remove_background, segmenter
 from lib.face.faces import BOX, PLACES, read_reduced
 from lib.face.geometry import CROPS, crop_box, cut, reduction, stored_size
@@ -24,7 +27,9 @@ from lib.workers import one_process, thread_pool
 
 GEOMETRY = ("crop", "crop_margin", "background", "image_size")  # the parameters that name a cache
 CUT = ["cut_x0", "cut_y0", "cut_x1", "cut_y1"]  # the crop's box in the photo
+DIGEST = "digest.json"  # in a cache: what its pixels sum up to
 CHUNK = 256  # crops between two marks of progress: what a killed run loses at most
+Make = Callable[[int], np.ndarray]  # from a row of a cache to its crop
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,9 @@ def geometry(params: Mapping) -> dict:
 def cache_folder(
     work_dir: str | Path, crop: str, crop_margin: float, background: str, image_size
 ) -> Path:
-    """Return the folder of one geometry, such as ``crops/face_m0.25_keep_128x128``.
-
-    ParameterError for a value that is not accepted.
-    """
-    pick(CROPS, crop, "crop")
-    pick(BACKGROUNDS, background, "background")
+    """Return the folder of a geometry, ``crops/face_m0.25_keep_128x128``, or a ParameterError."""
+    one_of(CROPS, crop, "crop")
+    one_of(BACKGROUNDS, background, "background")
     if not 0 <= crop_margin <= 2:
         raise ParameterError(
             f"crop_margin={crop_margin!r} must be from 0 to 2: the share of the face box added on "
@@ -95,16 +97,25 @@ def build_crops(
 ) -> Crops:
     """Make or complete the cache of one geometry for every readable photo, and open it.
 
-    Crops whose photo and face box are unchanged are kept, and a killed build continues. ``workers``
-    threads (0: one per core) decode: OpenCV works outside Python's lock.
+    Crops that are still valid are kept, and a killed build continues. ``workers`` 0: one per core.
     """
     named = (crop, crop_margin, background, image_size)
-    folder = cache_folder(work_dir, *named)
+    folder, size = cache_folder(work_dir, *named), stored_size(image_size)
     table = _wanted(images, faces, crop, crop_margin, image_size)
+    files, places, boxes = made_from(table, images, faces, data_dir)
+
+    def make(row: int) -> np.ndarray:
+        return make_crop(files[row], places[row], boxes[row], size, background)
+
+    if _damaged(folder):
+        print(f"{folder} is damaged, its pixels are not those that were made: made again")
+        shutil.rmtree(folder)
     if not _same(folder, table):
-        sources = made_from(table, images, faces, data_dir)
+        artefacts.check_space(folder, len(table) * size[0] * size[1] * 3)
+        if background == "segment":
+            segmenter()  # missing weights are reported before anything is made
         with one_process(folder):
-            _build(folder, table, sources, background, image_size, workers or os.cpu_count() or 1)
+            _build(folder, table, size, make, workers or os.cpu_count() or 1)
     return open_crops(work_dir, *named)
 
 
@@ -162,23 +173,27 @@ def _same(folder: Path, table: pd.DataFrame) -> bool:
     return made.exists() and pd.read_parquet(made).equals(table)
 
 
-def _build(
-    folder: Path,
-    table: pd.DataFrame,
-    sources: tuple[np.ndarray, np.ndarray, np.ndarray],
-    background: str,
-    image_size,
-    workers: int,
-) -> None:
+def _build(folder: Path, table: pd.DataFrame, size, make: Make, workers: int) -> None:
     """Make the crops of ``table`` in a hidden folder, then put it in the place of ``folder``."""
     if _same(folder, table):
         return  # another process made it while this one waited
-    if background == "segment":
-        segmenter()  # missing weights are reported before anything is made
-    building = _prepare(folder, table, stored_size(image_size))
-    _fill(building, *sources, background, workers)
+    building = _prepare(folder, table, size)
+    _fill(building, make, workers)
+    artefacts.write_json({"blake2b": _digest(building)}, building / DIGEST)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
+
+
+def _digest(folder: Path) -> str:
+    """Return what the pixels of a cache sum up to."""
+    with (folder / "pixels.npy").open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _damaged(folder: Path) -> bool:
+    """Tell whether a cache's pixels are no longer those that were made."""
+    kept = folder / DIGEST
+    return kept.exists() and json.loads(kept.read_text())["blake2b"] != _digest(folder)
 
 
 def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
@@ -188,8 +203,8 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
         return building
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    pixels = _array(building / "pixels.npy", "w+", np.uint8, (len(table), *size, 3))
-    done = _array(building / "done.npy", "w+", bool, (len(table),))
+    pixels = open_memmap(building / "pixels.npy", "w+", np.uint8, (len(table), *size, 3))
+    done = open_memmap(building / "done.npy", "w+", bool, (len(table),))
     if (folder / "crops.parquet").exists():
         old = pd.read_parquet(folder / "crops.parquet")
         rows = old.index.get_indexer(table.index)
@@ -200,29 +215,15 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
     return building
 
 
-_array = np.lib.format.open_memmap
-
-
-def _fill(
-    building: Path,
-    files: np.ndarray,
-    faces: np.ndarray,
-    cuts: np.ndarray,
-    background: str,
-    workers: int,
-) -> None:
+def _fill(building: Path, make: Make, workers: int) -> None:
     """Make every crop that is not done yet, marking progress chunk by chunk."""
-    done = _array(building / "done.npy", "r+")
-    size = np.load(building / "pixels.npy", mmap_mode="r").shape[1:3]
-
-    def make(row: int) -> np.ndarray:
-        return make_crop(files[row], faces[row], cuts[row], size, background)
-
+    done = open_memmap(building / "done.npy", "r+")
     todo = np.flatnonzero(~done)
     with thread_pool(workers) as pool, progress(total=len(todo), desc="crops", unit="photo") as bar:
         for start in range(0, len(todo), CHUNK):
             rows = todo[start : start + CHUNK]
-            pixels = _array(building / "pixels.npy", "r+")  # opened again: a map keeps its pages
+            # Opened again for each chunk: a map keeps its pages in memory.
+            pixels = open_memmap(building / "pixels.npy", "r+")
             for row, crop in zip(rows, pool.map(make, rows), strict=True):
                 pixels[row] = crop
                 bar.update()

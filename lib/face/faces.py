@@ -16,9 +16,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.artefacts import fingerprint, resolve, write_table
+from lib.artefacts import fingerprint, read_table, resolve, write_table
+from lib.data.issues import state_names, states
 from lib.data.photos import read
-from lib.errors import ArtefactError, pick
+from lib.errors import pick
 from lib.progress import progress
 from lib.task.attributes import Task
 from lib.workers import even_shares, one_process, thread_pool
@@ -58,10 +59,8 @@ def iou(a, b) -> np.ndarray:
 def choose(candidates: np.ndarray, width: int, height: int) -> tuple[np.ndarray, str]:
     """Return the best of a photo's candidates (n, 15: ``RAW``) and detected, low or fallback (NaN).
 
-    Best is score x square root of the area x closeness to
-    the centre, so that a small sure face at the edge does not win over the person portrayed; of the
-    candidates at its place the surest is taken. A score below ``SURE`` is accepted only within
-    ``NEAR`` of the centre.
+    Best is score x square root of the area x closeness to the centre; of the candidates at its
+    place the surest is taken. A score below ``SURE`` is accepted only ``NEAR`` the centre.
     """
     size = np.array([width, height])
     off = np.abs((candidates[:, :2] + candidates[:, 2:4]) / 2 / size - 0.5).max(axis=1)
@@ -88,14 +87,8 @@ def fill_fallback(faces: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_faces(work_dir: str | Path) -> pd.DataFrame:
-    """Return ``faces.parquet``, one row per photo; ArtefactError if notebook 02 has not made it."""
-    path = resolve(work_dir) / "faces.parquet"
-    if not path.exists():
-        raise ArtefactError(
-            f"{path} not found: run the stage 'crop' (notebooks/02_face_crop.ipynb) with this "
-            "work_dir first"
-        )
-    return pd.read_parquet(path)
+    """Return ``faces.parquet``, a row per photo; ArtefactError if notebook 02 has not made it."""
+    return read_table(work_dir, "faces.parquet", "crop", "02_face_crop")
 
 
 def build_faces(
@@ -107,9 +100,8 @@ def build_faces(
 ) -> pd.DataFrame:
     """Give every photo a box and a status, and write them as ``faces.parquet`` to ``work_dir``.
 
-    Columns: box, score and landmarks in the photo's pixels, status, source (fingerprint of content
-    and settings). Without a detector the box is the whole photo. ``workers`` threads (0: one per
-    core) search a batch each.
+    Columns: box, score, landmarks (pixels of the photo), status, source (fingerprint of content and
+    settings). Without a detector the box is the whole photo. ``workers`` threads; 0: one per core.
     """
     path = resolve(work_dir) / "faces.parquet"
     with one_process(path):
@@ -146,13 +138,10 @@ def _whole(images: pd.DataFrame, sources: pd.Series) -> pd.DataFrame:
 def _search(
     images: pd.DataFrame, data_dir: str | Path, path: Path, detector: str, workers: int
 ) -> pd.DataFrame:
-    """Detect faces in the photos that ``path`` does not know yet, and write them to it.
-
-    Photos are recognised by their content, so a killed run continues and new photos cost only
-    themselves.
-    """
+    """Detect faces in the photos whose content ``path`` does not know yet, and write them to it."""
     sources = fingerprints(images, detector)
-    known = _known(path, sources)
+    known = pd.read_parquet(path) if path.exists() else pd.DataFrame({"source": []})
+    known = known[known.source == sources.reindex(known.index)]  # photo and settings unchanged
     todo = images.index.difference(known.index, sort=False)
     files = resolve(data_dir) / images.file[todo]
     for keys, rows in _detected(todo, files, detector, workers or os.cpu_count() or 1):
@@ -175,14 +164,6 @@ def _detected(
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
             yield chunk, list(islice(rows, len(chunk)))
-
-
-def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
-    """Return the rows of earlier runs whose photo and settings are unchanged."""
-    if not path.exists():
-        return pd.DataFrame()
-    known = pd.read_parquet(path)
-    return known[known.source == sources.reindex(known.index)]
 
 
 def detect_files(files: list[Path], detector: str = "mtcnn") -> list[tuple]:
@@ -231,16 +212,10 @@ def _chosen(photos: np.ndarray, module: ModuleType) -> list[tuple[np.ndarray, st
 
 
 def kinds(images: pd.DataFrame, task: Task) -> pd.Series:
-    """Return what each photo shows: its classes of the attributes recorded per photo, in words.
-
-    ``all photos`` if the task has no such attribute, ``eval`` for a photo without labels.
-    """
-    names = task.per("photo")
-    words = [*(task.combinations(names) if names else ["all photos"]), "eval"]
-    classes = task.groups(images)
-    codes = pd.Series(task.encode({name: classes[name] for name in names}), images.index)
-    kinds = pd.Categorical.from_codes(codes.fillna(len(words) - 1).astype(int), words)
-    return pd.Series(kinds, images.index, name=" ".join(names)).cat.remove_unused_categories()
+    """Return the state of each photo (``lib.data.issues``), ``eval`` where nothing is recorded."""
+    order = [*state_names(task), "eval"]
+    kinds = states(images, task).fillna("eval").astype(pd.CategoricalDtype(order))
+    return kinds.rename(" ".join(task.per("photo"))).cat.remove_unused_categories()
 
 
 def sample(kinds: pd.Series, count: int) -> pd.Index:
@@ -251,11 +226,10 @@ def sample(kinds: pd.Series, count: int) -> pd.Index:
 
 
 def compare(images: pd.DataFrame, faces: pd.DataFrame, data_dir: str | Path) -> pd.DataFrame:
-    """Return what MTCNN of facenet-pytorch finds by default in the photos that were searched.
+    """Return what MTCNN of facenet-pytorch finds by default in searched photos of usual size.
 
     Columns: the scores ``MTCNN, defaults`` and ``this notebook`` (NaN for no face), and ``iou`` of
-    the boxes where both scores are at least ``SURE``. Photos too small or too large for it are left
-    out.
+    the boxes where both scores are at least ``SURE``.
     """
     sides = images[["width", "height"]]
     usual = (sides.ge(COMPARED[0]) & sides.le(COMPARED[1])).all(axis=1)

@@ -59,15 +59,14 @@ def stored_size(image_size) -> tuple[int, int]:
     return height, width
 
 
-def _spare(box, size: tuple[int, int]) -> float:
-    """Return how many pixels of the photo become one of the crop, along the side where fewer do."""
-    return min((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0])
+def _spare(box, size: tuple[int, int]) -> int:
+    """Return how many whole pixels of the photo become one of the crop, at least 1."""
+    return max(1, int(min((box[2] - box[0]) / size[1], (box[3] - box[1]) / size[0])))
 
 
 def reduction(box, size: tuple[int, int]) -> int:
     """Return 1, 2 or 4: how much smaller a photo may be decoded without loss in its crop."""
-    spare = _spare(box, size)
-    return max(r for r in (1, 2, 4) if r == 1 or r <= spare)
+    return max(factor for factor in (1, 2, 4) if factor <= _spare(box, size))
 
 
 def cut(photo: np.ndarray, box, size: tuple[int, int]) -> np.ndarray:
@@ -77,20 +76,15 @@ def cut(photo: np.ndarray, box, size: tuple[int, int]) -> np.ndarray:
     sx, sy = (box[2] - box[0]) / width, (box[3] - box[1]) / height
     # Pixel i covers [i, i + 1), so its centre is i + 1/2, in the crop and in the photo.
     to_photo = np.array([[sx, 0, box[0] + sx / 2 - 0.5], [0, sy, box[1] + sy / 2 - 0.5]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(
-        photo, to_photo, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
+    how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(photo, to_photo, (width, height), **how)
 
 
 def _shrunk(photo: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> tuple:
     """Return photo and box as small as the crop allows: linear interpolation would skip pixels."""
-    times = int(_spare(box, size))
-    if times < 2:
+    times, sides = _spare(box, size), photo.shape[1::-1]  # width, height
+    if times == 1:
         return photo, box
-    height, width = photo.shape[:2]
-    small = cv2.resize(
-        photo, (max(1, width // times), max(1, height // times)), interpolation=cv2.INTER_AREA
-    )
-    scale = np.array(small.shape[1::-1]) / (width, height)
-    return small, box * np.tile(scale, 2)
+    less = [max(1, side // times) for side in sides]
+    small = cv2.resize(photo, less, interpolation=cv2.INTER_AREA)
+    return small, box * np.tile(np.divide(less, sides), 2)

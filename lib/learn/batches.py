@@ -1,7 +1,4 @@
-"""From stored crops to batches on the device.
-
-An epoch is the same whenever it is asked for with the same seed and number.
-"""
+"""From stored crops to batches on the device: an epoch depends on the seed and its number alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +22,7 @@ class Photos(Dataset):
     """The training photos of all sources, augmented; an item is asked for by (place, photo).
 
     It is an image uint8 (H, W, 3), its soft target, and its face box (4,) in pixels of that image.
-    Random draws start from seed, epoch and place in the epoch: a photo shown twice differs, and
-    whichever process augments it does it in the same way.
+    Random draws start from seed, epoch and place in the epoch, in whichever process.
     """
 
     def __init__(
@@ -42,6 +38,7 @@ class Photos(Dataset):
             for number, source in enumerate(sources)
             for row in source.crops.rows(source.keys)
         ]
+        self.keys = [key for source in sources for key in source.keys]
         self.targets = joined_targets(sources)
         self.transform = augment.pipeline(augment_names, image_size)
         self.seed, self.epoch = seed, 0
@@ -63,10 +60,7 @@ Batch = list[tuple[int, int]]  # (place in the epoch, photo)
 
 
 def even_batches(indices: np.ndarray, batch_size: int, processes: int = 1) -> list[Batch]:
-    """Cut an epoch into batches, as many for each process, whose sizes differ by one at most.
-
-    So there is no tiny last batch, and nothing is dropped.
-    """
+    """Cut an epoch into batches, as many for each process, whose sizes differ by one at most."""
     places = list(enumerate(indices.tolist()))
     shares = even_shares(range(len(places)), batch_size, processes)
     return [[places[k] for k in share] for share in shares]
@@ -77,8 +71,7 @@ class Epochs:
     """Called with an epoch's number (from 0) it yields images (N, 3, H, W) in 0..255 and targets.
 
     The mixer rests in the last ``mixer_off_epochs`` of ``epochs``; ``max_batches`` cuts every epoch
-    short (0: whole); ``workers`` processes prepare batches ahead (0: none). Where accelerate runs
-    several processes, each goes through its own share of the batches.
+    short (0: whole); ``workers`` processes prepare batches ahead (0: none).
     """
 
     photos: Photos
@@ -123,6 +116,12 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.batches) // self.epochs.accelerator.num_processes
 
+    def keys(self, step: int) -> list[str]:
+        """Return the keys of the photos in a batch of this process, from 0."""
+        accelerator = self.epochs.accelerator
+        batch = self.batches[step * accelerator.num_processes + accelerator.process_index]
+        return [self.epochs.photos.keys[photo] for _, photo in batch]
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epochs = self.epochs
         epochs.photos.epoch = self.epoch
@@ -130,18 +129,16 @@ class Epoch:
         set_seed(int(seed))  # mixers and dropout
         mixing = self.epoch < epochs.epochs - epochs.mixer_off_epochs
         mixer = epochs.mixer if mixing else unmixed
-        for images, targets, boxes in epochs.accelerator.prepare(self._loader()):
+        loader = DataLoader(
+            epochs.photos,
+            batch_sampler=self.batches,
+            num_workers=epochs.workers,
+            worker_init_fn=_start_worker,
+            pin_memory=epochs.accelerator.device.type == "cuda",
+        )
+        for images, targets, boxes in epochs.accelerator.prepare(loader):
             images = images.permute(0, 3, 1, 2).float()
             yield mixer(images.contiguous(memory_format=epochs.memory_format), targets, boxes)
-
-    def _loader(self) -> DataLoader:
-        return DataLoader(
-            self.epochs.photos,
-            batch_sampler=self.batches,
-            num_workers=self.epochs.workers,
-            worker_init_fn=_start_worker,
-            pin_memory=self.epochs.accelerator.device.type == "cuda",
-        )
 
 
 def _start_worker(worker: int) -> None:

@@ -1,19 +1,18 @@
 """Combinations of parameters that mean nothing are refused before training, all of them at once.
 
 A rule is a condition on the parameters and the sentence that explains it; a new one is an entry of
-RULES. Types, names and choices of single parameters are checked before, by
-``lib.runner.parameters``.
+RULES. Types and choices are checked before, by ``lib.runner.parameters``. Nothing heavy is
+imported, so that ``lib.run --check`` knows these rules too.
 """
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 from lib.errors import ParameterError
-from lib.learn.heads import GROUPS
-from lib.learn.recipe import check_optimizer
-from lib.task.attributes import Task
+from lib.task.attributes import GROUPS, Task
 
 PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")  # parts of two photos in one
+PLAIN_LOSS = ({"ce": 1.0}, 0, "none")  # loss, label_smoothing, class_weights as they are by default
 Rule = tuple[Callable[[SimpleNamespace], object], str]
 
 RULES: list[Rule] = [
@@ -45,13 +44,9 @@ RULES: list[Rule] = [
         "learn={learn} with ordered_head={ordered_head!r} learns none",
     ),
     (
-        lambda p: p.only_numbers and p.loss != {"ce": 1.0},
-        "ordered_head={ordered_head!r} has a loss of its own: loss={loss} would do nothing",
-    ),
-    (
-        lambda p: p.only_numbers and (p.label_smoothing or p.class_weights != "none"),
-        "ordered_head={ordered_head!r} learns numbers: label_smoothing and class_weights would do "
-        "nothing",
+        lambda p: p.only_numbers and (p.loss, p.label_smoothing, p.class_weights) != PLAIN_LOSS,
+        "ordered_head={ordered_head!r} learns numbers by a loss of its own: loss={loss}, "
+        "label_smoothing={label_smoothing} and class_weights={class_weights!r} would do nothing",
     ),
     (
         lambda p: p.class_weights != "none" and set(p.loss) == {"f1"},
@@ -68,12 +63,9 @@ RULES: list[Rule] = [
         "take 'always' or 'none'",
     ),
     (
-        lambda p: p.split == "none" and p.patience,
-        "split='none' validates nobody: patience={patience} has no score to watch, set it to 0",
-    ),
-    (
-        lambda p: p.split == "none" and p.schedule == "plateau",
-        "split='none' validates nobody: schedule='plateau' has no score to watch",
+        lambda p: p.split == "none" and (p.patience or p.schedule == "plateau"),
+        "split='none' validates nobody, there is no score to watch: set patience={patience} to 0, "
+        "and take another schedule than plateau",
     ),
     (
         lambda p: not set(p.folds) <= set(p.possible_folds),
@@ -83,7 +75,20 @@ RULES: list[Rule] = [
         lambda p: p.epochs < 1 or p.decay_epochs <= 0,
         "epochs={epochs} and decay_epochs={decay_epochs} must be above 0",
     ),
-    (lambda p: p.dropout_samples < 1, "dropout_samples={dropout_samples} must be at least 1"),
+    (
+        lambda p: min(p.batch_size, p.accumulate, p.dropout_samples, p.learning_rate) <= 0,
+        "batch_size={batch_size}, accumulate={accumulate}, dropout_samples={dropout_samples} and "
+        "learning_rate={learning_rate} must be above 0",
+    ),
+    (
+        lambda p: not 0 <= min(p.dropout, p.ema_decay) <= max(p.dropout, p.ema_decay) < 1,
+        "dropout={dropout} and ema_decay={ema_decay} are shares from 0 to below 1",
+    ),
+    (lambda p: p.fold_count < 2, "fold_count={fold_count} must be at least 2"),
+    (
+        lambda p: len(p.image_size) != 2 or min(p.image_size) < 16,
+        "image_size={image_size} must be height and width, each at least 16 px",
+    ),
     (
         lambda p: p.dropout_samples > 1 and not p.dropout,
         "dropout_samples={dropout_samples} draws nothing: dropout is 0",
@@ -118,7 +123,6 @@ RULES: list[Rule] = [
 
 def check(params: Mapping, task: Task) -> None:
     """Raise a ParameterError with a sentence for every rule that the parameters break."""
-    check_optimizer(params["optimizer"])
     task.checked_cuts(params["cuts"])
     task.checked_drop(params["drop"])
     task.learned(params["pseudo_thresholds"])

@@ -1,8 +1,7 @@
 """What a model learns, and how its logits become probabilities, whichever head made them.
 
-``Output`` is the unit of a head: how many logits, which target they learn, by which loss, and what
-probabilities they mean. A new head is an entry of HEADS, a new way to speak of an ordered attribute
-one of ``lib.task.ordered.ORDERED_HEADS``.
+``Output`` is the unit of a head. A new head is an entry of HEADS, a new way to speak of an ordered
+attribute one of ``lib.task.ordered.ORDERED_HEADS``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +11,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lib.errors import pick
+from lib.errors import one_of, pick
 from lib.learn import losses
-from lib.task.attributes import LABEL, Attribute, Task
+from lib.task.attributes import GROUPS, LABEL, Task
 from lib.task.ordered import ORDERED_HEADS
 from lib.task.targets import Cuts, grouped, marginal
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-GROUPS = "groups"  # the ordered head that learns the scored groups as if they were unordered
 
 
 @dataclass(frozen=True)
@@ -32,36 +30,11 @@ class Output:
     loss: Loss | None = None  # None takes the classification loss that the notebook chose
 
 
-def _classes(task: Task, name: str, cuts: Cuts) -> Output:
-    """Return the softmax output of a label's or an attribute's classes."""
-    target = partial(grouped, task, name=name, cuts=cuts)
-    return Output(len(task.classes(name)), target, partial(torch.softmax, dim=1))
-
-
-def _ordered(task: Task, attribute: Attribute, ordered_head: str, cuts: Cuts) -> Output:
-    size, loss, groups = ORDERED_HEADS[ordered_head]
-    return Output(
-        size(attribute),
-        partial(marginal, task, name=attribute.name),
-        partial(groups, attribute, cuts=cuts.get(attribute.name, ())),
-        partial(loss, attribute),
-    )
-
-
-def _attributes(task: Task, ordered_head: str, cuts: Cuts) -> dict[str, Output]:
-    return {
-        name: _ordered(task, attribute, ordered_head, cuts)
-        if attribute.ordered and ordered_head != GROUPS
-        else _classes(task, name, cuts)
-        for name, attribute in task.attributes.items()
-    }
-
-
-def _joint(task: Task, ordered_head: str, cuts: Cuts) -> dict[str, Output]:
-    return {LABEL: _classes(task, LABEL, cuts)}
-
-
-HEADS = {"separate": _attributes, "shared": _attributes, "joint": _joint}
+HEADS: dict[str, Callable[[Task, Sequence[str]], list[str]]] = {  # the names of their outputs
+    "separate": Task.learned,
+    "shared": Task.learned,
+    "joint": lambda task, learn: [LABEL],
+}
 ORDERED_CHOICES = (GROUPS, *ORDERED_HEADS)
 
 
@@ -69,10 +42,20 @@ def outputs(
     task: Task, head: str, ordered_head: str, learn: Sequence[str], cuts: Cuts
 ) -> dict[str, Output]:
     """Return what a head learns, by name: the label, or the attributes that ``learn`` names."""
-    pick(dict.fromkeys(ORDERED_CHOICES), ordered_head, "ordered_head")
-    listed = pick(HEADS, head, "head")(task, ordered_head, task.checked_cuts(cuts))
-    learned = (LABEL, *task.learned(learn))
-    return {name: output for name, output in listed.items() if name in learned}
+    one_of(ORDERED_CHOICES, ordered_head, "ordered_head")
+    names, cuts = pick(HEADS, head, "head")(task, learn), task.checked_cuts(cuts)
+    return {name: _output(task, name, ordered_head, cuts) for name in names}
+
+
+def _output(task: Task, name: str, ordered_head: str, cuts: Cuts) -> Output:
+    """Return a softmax over classes, or what an ordered head does with its attribute."""
+    if ordered_head == GROUPS or name == LABEL or not task[name].ordered:
+        target = partial(grouped, task, name=name, cuts=cuts)
+        return Output(len(task.classes(name)), target, partial(torch.softmax, dim=1))
+    attribute, (size, loss, groups) = task[name], ORDERED_HEADS[ordered_head]
+    target = partial(marginal, task, name=name)
+    probabilities = partial(groups, attribute, cuts=cuts.get(name, ()))
+    return Output(size(attribute), target, probabilities, partial(loss, attribute))
 
 
 def to_probabilities(task: Task, outputs: dict[str, Output], logits: dict[str, Tensor]) -> Tensor:
@@ -114,27 +97,21 @@ class Criterion(nn.Module):
         target = target.repeat(len(logits) // len(target), 1)
         if output.loss:
             return output.loss(logits, target)
-        weights = self.class_weights.get(name)
-        weights = None if weights is None else weights.to(logits.device)
+        weights = self.class_weights[name].to(logits) if name in self.class_weights else None
         return self.loss(logits, self.smooth(target, name), weights)
 
 
 def _balanced(outputs: dict[str, Output], targets: Tensor) -> dict[str, Tensor]:
     """Return class weights by output, inverse to the share of each class in targets."""
-    plain = {name: output for name, output in outputs.items() if output.loss is None}
-    return {
-        name: losses.class_weights(output.target(targets).sum(0)) for name, output in plain.items()
-    }
+    plain = [name for name, output in outputs.items() if output.loss is None]
+    return {name: losses.class_weights(outputs[name].target(targets).sum(0)) for name in plain}
 
 
 CLASS_WEIGHTS = {"none": lambda outputs, targets: {}, "balanced": _balanced}
 
 
 def to_neighbours(task: Task, target: Tensor, name: str, share: float) -> Tensor:
-    """Move ``share`` of every group of ordered attributes to the neighbouring groups.
-
-    ``target`` (N, classes) belongs to the output ``name``: an attribute, or the label.
-    """
+    """Move ``share`` of each group of ordered attributes in a target (N, classes) to neighbours."""
     names = task.names if name == LABEL else [name]
     target = target.unflatten(1, [len(task.classes(other)) for other in names])
     for axis, other in enumerate(names, start=1):

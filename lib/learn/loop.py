@@ -1,12 +1,11 @@
-"""The training loop: a function of model, data, loss and optimizer, through accelerate.
+"""The training loop: a function of model, data, loss and optimizer; it knows nothing of tasks."""
 
-It knows nothing of tasks.
-"""
-
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,11 @@ from torch.optim.swa_utils import update_bn
 
 from lib import artefacts
 from lib.errors import FacefoldError
+from lib.learn.weights import BROKEN
 from lib.progress import progress
+
+CHECKPOINTS = ("last.pt", "before.pt")  # to continue from: the last epoch's, and the one before it
+CHECKPOINTS_KEPT = 4  # best, last, before, and the one that is being written
 
 
 class TrainingError(FacefoldError, RuntimeError):
@@ -29,10 +32,7 @@ class TrainingError(FacefoldError, RuntimeError):
 
 
 class MovingAverage(ModelEmaV3):
-    """timm's moving average of weights and buffers, with its tensors looked up only once.
-
-    Looking them up in every step took longer than averaging them.
-    """
+    """timm's moving average of weights and buffers; looks its tensors up only once, for speed."""
 
     def follow(self, model: nn.Module) -> None:
         """Look up the tensors of ``model`` once accelerate has prepared it, which may move them."""
@@ -50,11 +50,7 @@ class MovingAverage(ModelEmaV3):
 
 @dataclass
 class Learner:
-    """What training changes: model, optimizer, scheduler and the moving average of the weights.
-
-    ``prepared`` is ``model`` as accelerate wraps it for several processes, mixed precision and
-    torch.compile.
-    """
+    """What training changes; ``prepared`` is ``model`` as accelerate wraps it."""
 
     model: nn.Module
     prepared: nn.Module
@@ -66,13 +62,8 @@ class Learner:
     updates: int = 0
 
     @classmethod
-    def create(
-        cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float
-    ) -> "Learner":
-        """Place everything on the device; ``ema_decay`` 0 keeps no average.
-
-        The decay warms up, so that short runs gain too.
-        """
+    def create(cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float) -> Self:
+        """Place everything on the device; ``ema_decay`` warms up, 0 keeps no average."""
         accelerator.free_memory()  # it still holds the model of the fold before
         model = model.to(accelerator.device)
         ema = MovingAverage(model, ema_decay, use_warmup=True) if ema_decay else None
@@ -88,13 +79,9 @@ class Learner:
 
     def state(self) -> dict:
         """Return what a later process needs to continue; the history restores the scheduler."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         average = {"ema": self.ema.module.state_dict()} if self.ema else {}
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "updates": self.updates,
-            **average,
-        }
+        return {**state, **average, "updates": self.updates}
 
     def load(self, state: Mapping) -> None:
         """Continue from ``state()``."""
@@ -123,10 +110,10 @@ def fit(
     epoch, so a run that was killed continues from ``last.pt`` as if it had not been. ``patience``
     epochs without a better score end the training; 0 never does. ``evaluate`` returns measures by
     name, among them ``score``, larger is better; where nobody is validated it is NaN and the last
-    epoch is the best. ``bn_batches`` > 0 measures the statistics of BatchNorm again on so many
-    batches before an epoch is scored: running ones lag behind where an epoch has few steps.
+    epoch is the best. Before it, ``bn_batches`` > 0 measures BatchNorm's statistics again.
     """
-    rows = _resume(learner, folder / "last.pt")
+    artefacts.check_space(folder, CHECKPOINTS_KEPT * _bytes(learner))
+    rows = _resume(learner, folder)
     while len(rows) < epochs and not (patience and _epochs_since_best(rows) >= patience):
         epoch = len(rows)
         before_epoch(epoch)
@@ -150,7 +137,10 @@ def fit(
 def _keep(learner: Learner, rows: list[dict], folder: Path) -> None:
     if _epochs_since_best(rows) == 0:
         save(learner.evaluated().state_dict(), folder / "best.pt")
-    save({"rows": rows, **learner.state()}, folder / "last.pt")
+    last, before = (folder / name for name in CHECKPOINTS)
+    if last.exists():
+        last.replace(before)
+    save({"rows": rows, **learner.state()}, last)
     artefacts.write_table(pd.DataFrame(rows), folder / "history.csv")
 
 
@@ -159,16 +149,47 @@ def train_epoch(
 ) -> float:
     """Take one pass of optimizer steps and return the mean loss, which must stay finite."""
     learner.prepared.train()
-    losses = []
-    for inputs, targets in progress(batches, description, unit="batch"):
-        losses.append(_step(learner, inputs, targets))
-        if not np.isfinite(losses[-1]):
-            raise TrainingError(
-                f"The loss is {losses[-1]} in {description}, batch {len(losses)}: lower "
-                f"learning_rate (now {learner.optimizer.param_groups[0]['lr']:.2g}), lengthen "
-                "warmup_epochs, or take precision='fp32'"
-            )
+    losses: list[float] = []
+    try:
+        for inputs, targets in progress(batches, description, unit="batch"):
+            losses.append(_step(learner, inputs, targets))
+            if not np.isfinite(losses[-1]):
+                raise TrainingError(_not_finite(learner, losses, description, batches))
+    except TrainingError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        place = f"{description}, batch {len(losses) + 1}"
+        if explained := _explained(error, place, _photos(batches, len(losses))):
+            raise TrainingError(explained) from error
+        raise
     return float(np.mean(losses))
+
+
+def _not_finite(learner: Learner, losses: list[float], description: str, batches) -> str:
+    rate, step = learner.optimizer.param_groups[0]["lr"], len(losses)
+    return (
+        f"The loss is {losses[-1]} in {description}, batch {step}: lower learning_rate (now "
+        f"{rate:.2g}), lengthen warmup_epochs, or take precision='fp32'"
+        f"{_photos(batches, step - 1)}. The best epoch before is kept"
+    )
+
+
+def _explained(error: Exception, place: str, photos: str) -> str:
+    """Return in a sentence what a user can do about an error; "" where that is not known."""
+    text = str(error)
+    if isinstance(error, MemoryError) or ("memory" in text and "alloc" in text):
+        advice = "lower batch_size (and raise accumulate) or image_size"
+        return f"Out of memory in {place}: {advice}, or take a smaller backbone"
+    if "DataLoader worker" in text:
+        advice = "take workers=0 to see why, or fewer workers if memory is short"
+        return f"A worker died in {place}: {advice}{photos}"
+    return ""
+
+
+def _photos(batches: Iterable, step: int) -> str:
+    """Return the photos of a batch in words, where the batches know them."""
+    keys = getattr(batches, "keys", None)
+    return f"; its photos are {', '.join(keys(step))}" if keys else ""
 
 
 def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
@@ -186,15 +207,32 @@ def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
     return loss.item()
 
 
-def _resume(learner: Learner, path: Path) -> list[dict]:
-    if not path.exists():
+def _resume(learner: Learner, folder: Path) -> list[dict]:
+    state = _last_whole(folder, learner.accelerator.device)
+    if state is None:
         return []
-    state = torch.load(path, map_location=learner.accelerator.device, weights_only=True)
     # plateau counts its bad epochs here; the other schedules follow from the update alone.
     for row in state["rows"]:
         learner.scheduler.step(row["epoch"], row["score"])
     learner.load(state)
     return state["rows"]
+
+
+def _last_whole(folder: Path, device: torch.device) -> dict | None:
+    """Return the last checkpoint that can be read; the one before it where the last cannot."""
+    for path in (folder / name for name in CHECKPOINTS):
+        if path.exists():
+            try:
+                return torch.load(path, map_location=device, weights_only=True)
+            except BROKEN:
+                print(f"{path} cannot be read: the fold continues from the epoch before it")
+    return None
+
+
+def _bytes(learner: Learner) -> int:
+    """Return about how large a checkpoint is: weights, their average, two moments of each."""
+    weights = learner.model.state_dict().values()
+    return 4 * sum(tensor.numel() * tensor.element_size() for tensor in weights)
 
 
 def _epochs_since_best(rows: list[dict]) -> int:
@@ -206,6 +244,8 @@ def _epochs_since_best(rows: list[dict]) -> int:
 
 
 def save(state: dict, path: Path) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint whole or not at all; equal states give equal bytes."""
+    buffer = io.BytesIO()  # the name of a file would become part of its contents
+    torch.save(state, buffer)
     with artefacts.atomic(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getbuffer())

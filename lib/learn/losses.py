@@ -1,15 +1,13 @@
 """Losses ``(logits (N, C), target (N, C), class_weights (C,) or None) -> scalar``.
 
-Targets are soft (rows sum to 1), so mixing, smoothing and pseudo-labels combine with every loss.
-All of them average over the N photos as ``F.cross_entropy`` does with soft targets: class weights
-scale the terms and are not divided out. A new loss is an entry of LOSSES.
+Targets are soft (rows sum to 1). As in ``F.cross_entropy``, losses average over the N photos: class
+weights scale the terms and are not divided out. A new loss is an entry of LOSSES.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,11 +25,7 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
 def focal(
     logits: Tensor, target: Tensor, class_weights: Tensor | None = None, gamma: float = 2.0
 ) -> Tensor:
-    """Return ``-sum_c w_c t_c (1 - p_c)^gamma log p_c``, the mean over photos.
-
-    With ``gamma = 0`` it is ``cross_entropy``. Focal loss, https://arxiv.org/abs/1708.02002,
-    written for soft targets.
-    """
+    """Return the mean of ``-sum_c w_c t_c (1 - p_c)^gamma log p_c``, arXiv 1708.02002."""
     log_p = logits.log_softmax(dim=1)
     # The floor keeps the slope of (1 - p)^gamma finite where p is rounded to 1 and gamma below 1.
     doubt = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).eps)
@@ -44,10 +38,9 @@ def new_focal(
 ) -> Tensor:
     """Return a cross entropy that ignores photos already learned and weighs the others more.
 
-    A photo agrees with its target by ``a = sum_c min(p_c, t_c)``, for a hard label the probability
-    of the true class. From ``a = LEARNED`` on it adds nothing; below, its cross entropy counts
-    ``(2 - a / LEARNED)^gamma`` times: once near the threshold, ``2^gamma`` times where nothing
-    agrees. The factor is a constant to the gradient. Our reading of the seed team of 2021.
+    A photo agrees with its target by ``a = sum_c min(p_c, t_c)``. From ``a = LEARNED`` on it adds
+    nothing; below, it counts ``(2 - a / LEARNED)^gamma`` times, a constant to the gradient. Our
+    reading of the seed team of 2021.
     """
     log_p = logits.log_softmax(dim=1)
     agreement = torch.minimum(log_p.detach().exp(), target).sum(dim=1)
@@ -58,9 +51,8 @@ def new_focal(
 def f1(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Return 1 - soft macro F1 of the batch, with ``F1_c = 2 tp_c / (sum p_c + sum t_c)``.
 
-    Counts are sums of probabilities. The mean is over classes that the batch's targets have; what
-    is predicted for other classes costs recall. ``class_weights`` are not used: a macro mean
-    already weighs classes equally.
+    Counts are sums of probabilities. The mean is over classes that the batch's targets have.
+    ``class_weights`` are not used: a macro mean already weighs classes equally.
     """
     p = logits.softmax(dim=1)
     mass = target.sum(dim=0)
@@ -80,17 +72,15 @@ def combine(
     """Return the weighted sum of losses, such as ``{"f1": 0.4, "focal": 0.6}``, as one loss.
 
     ``gamma`` (>= 0) shapes the focal losses; ``label_smoothing`` (0 to below 1) acts on every
-    target. ParameterError: no terms, an unknown name, a weight that is not a positive number, gamma
-    or smoothing out of range.
+    target. ParameterError for an unknown loss or a number out of range.
     """
     _check(terms, gamma, label_smoothing)
-    losses = {name: _shaped(name, gamma) for name in terms}
+    focused = {name: partial(LOSSES[name], gamma=gamma) for name in FOCUSED}
+    weighted = [(weight, (LOSSES | focused)[name]) for name, weight in terms.items()]
 
     def loss(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
         target = smooth(target, label_smoothing)
-        return sum(
-            weight * losses[name](logits, target, class_weights) for name, weight in terms.items()
-        )
+        return sum(weight * term(logits, target, class_weights) for weight, term in weighted)
 
     return loss
 
@@ -103,8 +93,7 @@ def smooth(target: Tensor, epsilon: float) -> Tensor:
 def smooth_neighbours(target: Tensor, share: float) -> Tensor:
     """Move ``share`` of each group to its neighbours; the last axis of ``target`` is the groups.
 
-    A group between two others gives half of it to either side, a group at an end all of it to its
-    one neighbour (2nd place of 2021, share 0.2).
+    A group gives it to its two neighbours in halves, or to its only one (2nd place of 2021: 0.2).
     """
     _fraction("neighbour_smoothing", share)
     count = target.shape[-1]
@@ -114,23 +103,14 @@ def smooth_neighbours(target: Tensor, share: float) -> Tensor:
 
 
 def class_weights(counts) -> Tensor:
-    """Return float32 weights (C,): total / (classes * count), scikit-learn's "balanced".
-
-    A class without photos weighs 0 and is not counted among the classes.
-    """
-    counts = np.asarray(counts, dtype=float)
-    present = counts > 0
-    weights = np.zeros_like(counts)
-    weights[present] = counts.sum() / (present.sum() * counts[present])
-    return torch.tensor(weights, dtype=torch.float32)
+    """Return float32 weights (C,): total / (classes * count), 0 for a class without photos."""
+    counts = torch.as_tensor(counts, dtype=torch.float64)
+    weights = counts.sum() / ((counts > 0).sum() * counts)
+    return weights.where(counts > 0, 0).float()
 
 
 def _weighted(terms: Tensor, class_weights: Tensor | None) -> Tensor:
     return terms if class_weights is None else terms * class_weights
-
-
-def _shaped(name: str, gamma: float) -> Callable[..., Tensor]:
-    return partial(LOSSES[name], gamma=gamma) if name in FOCUSED else LOSSES[name]
 
 
 def _check(terms: Mapping[str, float], gamma: float, label_smoothing: float) -> None:

@@ -4,9 +4,8 @@ Targets are soft and are mixed by the same shares as the pixels, so that their s
 Boxes are the faces, (x0, y0, x1, y1) in pixels of the images. Nothing is changed in place. A new
 mixer is an entry of MIXERS.
 
-Randomness: mixup and CutMix are timm's and draw from numpy's global generator, once per batch; the
-face mixers draw from torch's global CPU generator, once per photo. Seed both at the start of an
-epoch, and a resumed epoch repeats itself.
+mixup and CutMix are timm's and draw from numpy's global generator, once per batch; the face mixers
+draw from torch's global CPU generator, once per photo.
 """
 
 from collections.abc import Callable
@@ -26,9 +25,8 @@ Mixer = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 def make_mixer(name: str, alpha: float, probability: float) -> Mixer:
     """Return the mixer ``name`` of MIXERS.
 
-    ``alpha`` > 0 shapes the Beta(alpha, alpha) that draws the mixed share (half_face has none: it
-    cuts near the middle); ``probability`` 0..1 is the chance of mixing, per batch for mixup and
-    CutMix, per photo for face_cutmix and half_face.
+    ``alpha`` > 0 shapes the Beta(alpha, alpha) that draws the mixed share (not for half_face);
+    ``probability`` 0..1 is the chance of mixing, per batch, or per photo for the face mixers.
     """
     build = pick(MIXERS, name, "mixer")
     if not alpha > 0:
@@ -44,16 +42,12 @@ def unmixed(images: Tensor, targets: Tensor, boxes: Tensor) -> tuple[Tensor, Ten
 
 
 class SoftMixup(Mixup):
-    """timm's mixup and CutMix for soft targets.
+    """timm's mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) for soft targets.
 
-    https://arxiv.org/abs/1710.09412 and https://arxiv.org/abs/1905.04899.
-
-    The photo at place i is mixed with the one at N - 1 - i; in an odd batch the middle one stays as
-    it is.
+    The photo at place i is mixed with the one at N - 1 - i. timm's own call needs an even batch and
+    targets (N, classes); how it draws and mixes pixels is used unchanged.
     """
 
-    # timm's own call needs an even batch and targets (N, classes); how it draws and mixes pixels is
-    # used unchanged.
     def __call__(self, images: Tensor, targets: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mixed images and targets; boxes are not needed."""
         images = images.clone()  # timm mixes in place
@@ -67,8 +61,7 @@ def face_cutmix(
     """CutMix that swaps no background: the rectangle lies inside the receiving photo's face box.
 
     The rectangle has the box's proportions and a Beta-drawn share of its area. What fills it is as
-    large, and lies at the same relative place in the partner's face box. Target shares are those of
-    the face box's area.
+    large, and lies at the same relative place in the partner's face box.
     """
     faces = _pixels(boxes, images)
     partner = _partners(faces, probability)
@@ -88,9 +81,7 @@ def half_face(
     """Vertical-half CutMix (1st place 2022): left half of one photo, right half of another.
 
     Both are cut at the same fraction of their face boxes' widths, drawn from CUT; the partner is
-    shifted by whole pixels so that the cuts meet and the boxes' centres are level: each half is
-    pixel for pixel its source. Where the shifted partner has no pixels the photo keeps its own.
-    Target shares are those of the face box's area.
+    shifted by whole pixels so that the cuts meet and the boxes' centres are level.
     """
     faces = _pixels(boxes, images)
     partner = _partners(faces, probability)
@@ -133,10 +124,9 @@ def _partners(faces: Tensor, probability: float) -> Tensor:
 def _paste(
     images: Tensor, targets: Tensor, faces: Tensor, partner: Tensor, region: Tensor, shift: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Fill ``region`` (N, 4) with the partner's pixels that lie ``shift`` (N, 2: right, down) away.
+    """Fill ``region`` (N, 4) with the partner's pixels ``shift`` (N, 2: right, down) away, if any.
 
-    Only where both photos have pixels. The partner's share of the target is the share of the face
-    box that was filled.
+    The partner's share of the target is the share of the face box that was filled.
     """
     size = torch.tensor([images.shape[3], images.shape[2]])  # width, height, as the boxes go
     start = region[:, :2].maximum(-shift).clamp(min=0)

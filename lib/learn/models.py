@@ -14,17 +14,10 @@ from lib.task.attributes import Task
 
 
 class Backbone(nn.Module):
-    """Features (N, F) of images (N, 3, H, W) in 0..255; several backbones are concatenated.
-
-    Each timm model has a normalisation of its own.
-    """
+    """Features (N, F) of images (N, 3, H, W) in 0..255, normalised and concatenated by backbone."""
 
     def __init__(
-        self,
-        names: Sequence[str],
-        pretrained: bool,
-        weights_path: str,
-        image_size: Sequence[int],
+        self, names: Sequence[str], pretrained: bool, weights_path: str, image_size: Sequence[int]
     ):
         super().__init__()
         made = [weights.create(name, pretrained and not weights_path, image_size) for name in names]
@@ -62,11 +55,7 @@ def check_size(backbone: Backbone, image_size: Sequence[int]) -> None:
 
 
 class MultiSampleDropout(nn.Module):
-    """Dropout drawn ``samples`` times in training: (N, F) to (samples N, F).
-
-    So every loss averages over the draws; one sample is plain dropout. Inoue 2019, arXiv
-    1905.09788.
-    """
+    """Dropout drawn ``samples`` times in training: (N, F) to (samples N, F), arXiv 1905.09788."""
 
     def __init__(self, p: float, samples: int):
         super().__init__()
@@ -98,23 +87,17 @@ class PhotoModel(nn.Module):
         self.task, self.backbone, self.outputs = task, backbone, outputs
         self.dropout = MultiSampleDropout(dropout, dropout_samples)
         width = backbone.feature_count
-        necks = {name: self._neck(width) if separate else nn.Identity() for name in outputs}
-        self.necks = nn.ModuleDict(necks)
-        width = self.HIDDEN if separate else width
-        classifiers = {name: nn.Linear(width, output.size) for name, output in outputs.items()}
-        self.classifiers = nn.ModuleDict(classifiers)
-
-    @classmethod
-    def _neck(cls, width: int) -> nn.Module:
-        return nn.Sequential(nn.Linear(width, cls.HIDDEN), nn.GELU())
+        self.necks, self.classifiers = nn.ModuleDict(), nn.ModuleDict()
+        for name in outputs:
+            hidden = [nn.Linear(width, self.HIDDEN), nn.GELU()] if separate else []
+            self.necks[name] = nn.Sequential(*hidden)
+        for name, output in outputs.items():
+            self.classifiers[name] = nn.Linear(self.HIDDEN if separate else width, output.size)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits by output: (N, size), or (samples N, size) where dropout is drawn often."""
         features = self.dropout(self.backbone(images))
-        return {
-            name: classifier(self.necks[name](features))
-            for name, classifier in self.classifiers.items()
-        }
+        return {name: self.classifiers[name](self.necks[name](features)) for name in self.outputs}
 
     def train(self, mode: bool = True) -> "PhotoModel":
         """Set the mode; a frozen backbone stays in evaluation and keeps its batch statistics."""

@@ -1,11 +1,9 @@
 """Which numeric precision is fastest here: a probe of a few steps decides, as no rule does.
 
-On CPUs with bf16 units dense networks and transformers train three times as fast and depthwise ones
-more slowly; a GPU with bf16 units uses them without a probe.
+On CPUs bf16 units speed dense networks up and slow depthwise ones down; a GPU's need no probe.
 """
 
 import time
-from contextlib import AbstractContextManager
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import nn
 
 from lib import artefacts
-from lib.errors import pick
+from lib.errors import one_of
 
 
 class Precision(NamedTuple):
@@ -33,20 +31,17 @@ PRECISIONS = {
     "fp32_channels_last": Precision("no", torch.channels_last),
     "bf16_channels_last": Precision("bf16", torch.channels_last),
 }
-CHOICES = {"auto": None, **PRECISIONS}
+CHOICES = ("auto", *PRECISIONS)
 PROBE_STEPS = 2  # timed steps, after one that is not
 
 
 def choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path) -> pd.DataFrame:
-    """Return a frame of precisions with the column ``chosen``; ``auto`` probes once on a CPU.
-
-    The choice is written to ``path``, so a run that continues computes as it began.
-    """
+    """Return precisions, one ``chosen`` (``auto`` probes on a CPU), as ``path`` keeps them."""
     if path.exists():
         return pd.read_csv(path, index_col="precision")
     table = pd.DataFrame(index=pd.Index(PRECISIONS, name="precision"))
     if name != "auto":
-        pick(CHOICES, name, "precision")
+        one_of(CHOICES, name, "precision")
         table["chosen"] = table.index == name
     elif torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -79,10 +74,7 @@ def speed(model: nn.Module, precision: Precision, image_size, batch_size: int) -
 
 
 def accelerator(precision: Precision, accumulate: int = 1, compiled: bool = False) -> Accelerator:
-    """Return accelerate's manager of device, processes, mixed precision and accumulation.
-
-    ``compiled`` passes models through torch.compile.
-    """
+    """Return accelerate's manager of device, processes, precision, accumulation, torch.compile."""
     AcceleratorState._reset_state()  # else a kernel refuses to change its precision
     return Accelerator(
         mixed_precision=precision.mixed_precision,
@@ -92,8 +84,3 @@ def accelerator(precision: Precision, accumulate: int = 1, compiled: bool = Fals
         dataloader_config=DataLoaderConfiguration(even_batches=False, non_blocking=True),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-
-
-def first_process_first() -> AbstractContextManager:
-    """Return a context that the first of several processes passes before the others."""
-    return PartialState().main_process_first()

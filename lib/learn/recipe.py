@@ -17,7 +17,7 @@ from timm.scheduler.scheduler import Scheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from lib.errors import ParameterError, nearest, pick
+from lib.errors import one_of, pick
 from lib.learn import heads, loop, models, precision
 from lib.learn.batches import Epochs, Photos
 from lib.learn.mixers import make_mixer
@@ -48,10 +48,7 @@ def columns(params: Mapping, task: Task) -> list[str]:
 
 
 def model(params: Mapping, task: Task, fold: int = 0, start: Path | None = None) -> PhotoModel:
-    """Return the model that a fold starts from; ``start`` is the folder of another run's fold.
-
-    The seed and the fold draw the weights that are not pretrained.
-    """
+    """Return the model that a fold starts from; ``start`` is the folder of another run's fold."""
     set_seed(params["seed"] + fold)
     pretrained = params["pretrained"] and start is None
     made = _model(params, task, pretrained, params["weights_path"])
@@ -123,34 +120,29 @@ def optimizer(params: Mapping, model: nn.Module) -> Optimizer:
 
 def check_optimizer(name: str) -> None:
     """Raise a ParameterError for a name that is no optimizer of timm."""
-    if name not in list_optimizers():
-        names = list_optimizers()
-        raise ParameterError(
-            f"optimizer={name!r} is not one of timm's: {', '.join(names)}{nearest(name, names)}"
-        )
+    one_of(list_optimizers(), name, "optimizer")
 
 
 def scheduler(params: Mapping, optimizer: Optimizer, updates: int) -> Scheduler:
     """Return timm's scheduler, moved at each of an epoch's ``updates`` (plateau: by the score).
 
-    ``decay_epochs`` is the length of a ``step``, of a cycle of ``restarts``, or the patience of
-    ``plateau``.
+    ``decay_epochs`` is the length of a ``step`` or a cycle of ``restarts``, or plateau's patience.
     """
     schedule, epochs, decay = params["schedule"], params["epochs"], params["decay_epochs"]
     cycle = decay if schedule == "restarts" else epochs
-    settings = {"decay_rate": params["decay_rate"], **pick(SCHEDULES, schedule, "schedule")}
     made, _ = create_scheduler_v2(
         optimizer,
         num_epochs=cycle,
         cycle_limit=math.ceil(epochs / cycle),
         decay_epochs=decay,
+        decay_rate=params["decay_rate"],
         patience_epochs=decay,
         min_lr=params["min_learning_rate"],
         warmup_lr=WARMUP_FROM * optimizer.param_groups[0]["lr"],
         warmup_epochs=params["warmup_epochs"],
         step_on_epochs=schedule == "plateau",
         updates_per_epoch=updates,
-        **settings,
+        **pick(SCHEDULES, schedule, "schedule"),
     )
     return made
 
@@ -168,11 +160,7 @@ def learning_rates(params: Mapping, updates: int) -> pd.Series:
 
 
 def learner(
-    params: Mapping,
-    task: Task,
-    sources: Sequence[Source],
-    data: Epochs,
-    model: PhotoModel,
+    params: Mapping, task: Task, sources: Sequence[Source], data: Epochs, model: PhotoModel
 ) -> loop.Learner:
     """Return model, loss, optimizer and scheduler of a fold, placed on the device."""
     model = model.to(memory_format=data.memory_format)

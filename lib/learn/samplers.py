@@ -1,8 +1,7 @@
 """Which photos an epoch shows: index arrays that change how often each class is seen.
 
 A sampler takes labels (N,), the classes to balance, and cells (N,), the classes of the people on
-the photos. Classes that the training photos lack are ignored. Augmentation makes copies of a photo
-differ. A new sampler is an entry of SAMPLERS.
+the photos. Augmentation makes copies of a photo differ. A new sampler is an entry of SAMPLERS.
 """
 
 from collections.abc import Callable
@@ -29,47 +28,27 @@ def epoch_indices(name: str, classes: Classes, rng: np.random.Generator) -> np.n
     return rng.permutation(pick(SAMPLERS, name, "sampler")(classes, rng))
 
 
-def plain(classes: Classes, rng: np.random.Generator) -> np.ndarray:
-    """Every photo once."""
-    return np.arange(len(classes.labels))
-
-
 def weighted(classes: Classes, rng: np.random.Generator) -> np.ndarray:
     """N draws with replacement, each class equally likely: shares are equal on average."""
     _, place, counts = np.unique(classes.labels, return_inverse=True, return_counts=True)
     return rng.choice(len(place), len(place), p=1 / counts[place] / len(counts))
 
 
-def oversample(classes: Classes, rng: np.random.Generator) -> np.ndarray:
-    """Every class as often as the largest: its photos repeated evenly."""
-    return _equalise(classes.labels, _counts(classes.labels).max(), rng)
-
-
-def undersample(classes: Classes, rng: np.random.Generator) -> np.ndarray:
-    """Every class as often as the smallest: drawn again without replacement in each epoch."""
-    return _equalise(classes.labels, _counts(classes.labels).min(), rng)
-
-
-def imbalanced(classes: Classes, rng: np.random.Generator) -> np.ndarray:
-    """Every class as often as the mean class, so that an epoch stays about N long."""
-    return _equalise(classes.labels, round(_counts(classes.labels).mean()), rng)
-
-
 def copy(classes: Classes, rng: np.random.Generator) -> np.ndarray:
     """Copy and augment (r14): every cell as often as the largest, then every label in a cell."""
     labels, cells = classes
-    drawn = _equalise(cells, _counts(cells).max(), rng)
+    drawn = _equalise(cells, np.max, rng)
     members = [drawn[cells[drawn] == cell] for cell in np.unique(cells)]
-    shares = [_equalise(labels[part], _counts(labels[part]).max(), rng) for part in members]
-    return np.concatenate([part[share] for part, share in zip(members, shares, strict=True)])
+    return np.concatenate([part[_equalise(labels[part], np.max, rng)] for part in members])
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "plain": plain,
+    "plain": lambda classes, rng: np.arange(len(classes.labels)),
     "weighted": weighted,
-    "oversample": oversample,
-    "undersample": undersample,
-    "imbalanced": imbalanced,
+    # Every class as often as the largest; the smallest, drawn again in each epoch; the mean class.
+    "oversample": lambda classes, rng: _equalise(classes.labels, np.max, rng),
+    "undersample": lambda classes, rng: _equalise(classes.labels, np.min, rng),
+    "imbalanced": lambda classes, rng: _equalise(classes.labels, np.mean, rng),
     "copy": copy,
 }
 
@@ -82,12 +61,10 @@ def class_shares(labels: np.ndarray, indices: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"photos": photos, "shown": shown, **shares})
 
 
-def _counts(labels: np.ndarray) -> np.ndarray:
-    return np.unique(labels, return_counts=True)[1]
-
-
-def _equalise(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    classes = np.unique(labels)
+def _equalise(labels: np.ndarray, size_of: Callable, rng: np.random.Generator) -> np.ndarray:
+    """Return positions that show every class equally often: ``size_of`` their counts."""
+    classes, counts = np.unique(labels, return_counts=True)
+    size = round(size_of(counts))
     return np.concatenate([_take(np.flatnonzero(labels == k), size, rng) for k in classes])
 
 

@@ -1,8 +1,7 @@
 """Who is trained on, and with which labels; validation keeps people and labels as recorded.
 
-A run learns from people of its own set (``TrainingSet``) and from added sources: people of other
-sets, and test photos labelled by an earlier submission. Corrections, dropped values and shuffled
-labels act here, on what is learned, never on what is scored.
+A run learns from people of its own set (``TrainingSet``), of other sets, and from test photos that
+an earlier submission has labelled. Corrections act on what is learned, never on what is scored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from lib import artefacts
@@ -20,7 +20,6 @@ from lib.data.relabel import relabel
 from lib.errors import ArtefactError, DataError
 from lib.face.crops import Crops, build_crops, geometry, open_crops
 from lib.face.faces import load_faces
-from lib.learn.precision import first_process_first
 from lib.learn.samplers import Classes
 from lib.task import tables, targets
 from lib.task.attributes import Task
@@ -56,8 +55,7 @@ class TrainingSet:
     def test_keys(self) -> pd.Index:
         """The test photos; DataError, before hours of training, when one of them has no crop."""
         keys = self.images.index[self.images["split"] == "eval"]
-        lost = keys.difference(self.crops.keys)
-        if len(lost):
+        if len(lost := keys.difference(self.crops.keys)):
             raise DataError(
                 f"{len(lost)} test photos cannot be read, such as {list(lost[:3])}, and a "
                 "submission needs each: copy them again, then run notebooks 01 and 02"
@@ -73,7 +71,7 @@ class TrainingSet:
 def load(params: Mapping, task: Task) -> TrainingSet:
     """Return who a run is trained on; crops of a geometry that is new are made first."""
     images = load_images(params["work_dir"])
-    with first_process_first():  # the other processes find the crops made
+    with PartialState().main_process_first():  # the other processes find the crops made
         faces, cut = load_faces(params["work_dir"]), geometry(params)
         crops = build_crops(images, faces, params["data_dir"], params["work_dir"], **cut)
     photos = with_crops(images, crops, "train")
@@ -156,9 +154,8 @@ def _known(photos: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 def pseudo_labelled(params: Mapping, data: TrainingSet) -> Source:
     """Return the test photos that an earlier submission is sure of, its probabilities as targets.
 
-    A photo counts where the largest probability of each attribute reaches its threshold. Recorded
-    numbers inside a class are spread as among the training photos, by the cuts of this training,
-    which must be those of the runs behind the submission.
+    A photo counts where the largest probability of each attribute reaches its threshold. Inside a
+    class numbers are spread as in training; the submission's runs must have had the same cuts.
     """
     table = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.parquet"
     if not table.exists():
@@ -179,11 +176,13 @@ def pseudo_labelled(params: Mapping, data: TrainingSet) -> Source:
 
 
 def _sure(task: Task, predictions: pd.DataFrame, thresholds: Mapping[str, float]) -> np.ndarray:
-    levels = dict.fromkeys(task.names, SURE) | {
-        task[name].name: thresholds[name] for name in thresholds
-    }
-    likeliest = {name: tables.probabilities(predictions, task, name).max(axis=1) for name in levels}
-    return np.logical_and.reduce([likeliest[name] >= level for name, level in levels.items()])
+    task.learned(list(thresholds))  # names only attributes that there are
+    return np.logical_and.reduce(
+        [
+            tables.probabilities(predictions, task, name).max(axis=1) >= thresholds.get(name, SURE)
+            for name in task.names
+        ]
+    )
 
 
 def joined_targets(sources: Sequence[Source]) -> Tensor:
@@ -193,23 +192,12 @@ def joined_targets(sources: Sequence[Source]) -> Tensor:
 
 def overview(task: Task, sources: Sequence[Source]) -> pd.DataFrame:
     """Return a row per source: its photos, and how its targets are shared among the classes."""
-    rows = {source.name: _shares(task, source.targets) for source in sources}
-    photos = {source.name: len(source.keys) for source in sources}
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("source")
-    table.insert(0, "photos", pd.Series(photos))
-    return table
-
-
-def _shares(task: Task, soft: Tensor) -> dict[str, float]:
-    return {
-        name: share
-        for attribute in task.names
-        for name, share in zip(
-            task.classes(attribute),
-            targets.grouped(task, soft, attribute, {}).mean(0).tolist(),
-            strict=True,
-        )
-    }
+    rows = {}
+    for source in sources:
+        shares = [targets.grouped(task, source.targets, name, {}).mean(0) for name in task.names]
+        rows[source.name] = [len(source.keys), *torch.cat(shares).tolist()]
+    columns = ["photos", *(text for name in task.names for text in task.classes(name))]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("source")
 
 
 def classes(

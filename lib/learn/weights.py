@@ -1,11 +1,8 @@
-"""Weights of a backbone: from a package, from timm's hub, or from a file.
-
-Nothing here is fetched unless timm's own weights are asked for and no package has them.
-"""
+"""Weights of a backbone: from a package, from a file, or else fetched from timm's hub."""
 
 import pickle
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,7 @@ BROKEN = (  # what reading a file that is not a file of tensors raises
 @cache
 def _known() -> frozenset[str]:
     retired = timm.models.get_deprecated_models()
-    return frozenset(timm.list_models()) | frozenset(timm.list_pretrained()) | frozenset(retired)
+    return frozenset([*timm.list_models(), *timm.list_pretrained(), *retired])
 
 
 def create(name: str, pretrained: bool, image_size) -> nn.Module:
@@ -43,10 +40,7 @@ def create(name: str, pretrained: bool, image_size) -> nn.Module:
     name = timm.models.get_deprecated_models().get(name, name)
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
     size = {"img_size": tuple(image_size)} if fixed else {}
-
-    def make(**options) -> nn.Module:
-        return timm.create_model(name, num_classes=0, **size, **options)
-
+    make = partial(timm.create_model, name, num_classes=0, **size)
     if not pretrained:
         return make()
     if name in PACKAGED:
@@ -150,8 +144,4 @@ def _state_dict(state: Any, path: Path) -> dict[str, Tensor]:
 
 def fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of ``state`` that ``own`` has by that name and in that shape."""
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if name in own and own[name].shape == tensor.shape
-    }
+    return {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}

@@ -4,7 +4,7 @@ Those of people take the frame of ``index.people``, those of photos the frame ``
 task or a set has nothing to draw, a sentence is printed instead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,25 +29,18 @@ def _ordered(task: Task, table: pd.DataFrame) -> list[Attribute]:
     return [task[name] for name in task.names if task[name].ordered and name in table]
 
 
-def _hue(task: Task, table: pd.DataFrame) -> pd.Series | None:
-    """Return the class names of the first unordered attribute in a table, to colour bars by."""
+def _hue(task: Task, people: pd.DataFrame) -> dict:
+    """Return how seaborn colours bars: by the first unordered attribute of people, if any."""
     for name in task.names:
-        if name in table and not task[name].ordered:
-            codes = table[name].astype(int)
-            return pd.Series(
-                pd.Categorical.from_codes(codes, task.classes(name)), table.index, name=name
-            )
-    return None
+        if name in people and not task[name].ordered:
+            classes = pd.Categorical.from_codes(people[name].astype(int), task.classes(name))
+            return {"hue": pd.Series(classes, people.index, name=name), "palette": PALETTE}
+    return {"color": "0.45"}
 
 
 def _unit(people: pd.DataFrame) -> str:
     """Return what a row of ``people`` is called: where each photo stands alone, it is a photo."""
     return "people" if (people.photos > 1).any() else "photos"
-
-
-def _panels(count: int, width: float, height: float) -> tuple[Figure, Sequence[plt.Axes]]:
-    figure, axes = plt.subplots(1, count, figsize=(width, height), squeeze=False)
-    return figure, axes[0]
 
 
 def values(people: pd.DataFrame, task: Task) -> Figure | None:
@@ -56,12 +49,10 @@ def values(people: pd.DataFrame, task: Task) -> Figure | None:
     if not attributes:
         print("No attribute of this task is an ordered number.")
         return None
-    figure, panels = _panels(len(attributes), 11, 3.6)
-    for axes, attribute in zip(panels, attributes, strict=True):
-        look = {"multiple": "stack", "discrete": True, "palette": PALETTE}
-        hue = _hue(task, people)
-        numbers = people[attribute.name].astype(int)
-        sns.histplot(x=numbers, hue=hue, ax=axes, **look if hue is not None else {"discrete": True})
+    figure, panels = plt.subplots(1, len(attributes), figsize=(11, 3.6), squeeze=False)
+    for axes, attribute in zip(panels.flat, attributes, strict=True):
+        numbers, hue = people[attribute.name].astype(int), _hue(task, people)
+        sns.histplot(x=numbers, discrete=True, multiple="stack", ax=axes, **hue)
         for cut in attribute.cuts:
             axes.axvline(cut - 0.5, **CUT)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -75,19 +66,16 @@ def joint(people: pd.DataFrame, task: Task) -> Figure:
     """Draw how many people there are of each combination of classes, the last attribute across."""
     *rest, last = [name for name in task.names if name in people]
     groups = {name: np.asarray(task[name].group(people[name]), int) for name in [*rest, last]}
-    down = (
-        task.encode({name: groups[name] for name in rest}) if rest else np.zeros(len(people), int)
+    down = np.zeros(len(people), int) + task.encode({name: groups[name] for name in rest})
+    table = pd.crosstab(
+        pd.Categorical.from_codes(down, task.combinations(rest)),
+        pd.Categorical.from_codes(groups[last], task.classes(last)),
+        dropna=False,
     )
-    names = task.combinations(rest) if rest else ("",)
-    table = pd.crosstab(down, groups[last])
-    table = table.reindex(range(len(names)), fill_value=0)
-    table = table.reindex(range(len(task.classes(last))), axis=1, fill_value=0)
-    table = table.set_axis(names).set_axis(task.classes(last), axis=1)
-    text = [[f"{n}\n{n / len(people):.0%}" for n in row] for row in table.to_numpy()]
-    size = (2 + 1.3 * table.shape[1], 1.2 + 0.8 * table.shape[0])
-    figure, axes = plt.subplots(figsize=(min(size[0], 12), min(size[1], 12)))
-    small = table.size <= MANY
-    look = {"annot": np.array(text) if small else False, "fmt": "", "cmap": PALETTE, "vmin": 0}
+    size = np.minimum((2 + 1.3 * table.shape[1], 1.2 + 0.8 * table.shape[0]), 12)
+    figure, axes = plt.subplots(figsize=size)
+    text = table.map(lambda n: f"{n}\n{n / len(people):.0%}")
+    look = {"annot": text if table.size <= MANY else False, "fmt": "", "cmap": PALETTE, "vmin": 0}
     sns.heatmap(table, cbar_kws={"label": _unit(people)}, ax=axes, **look)
     least = " ".join(table.stack().idxmin()).strip()
     title = f"Rarest: {least}, {table.min().min()} {_unit(people)}"
@@ -101,7 +89,12 @@ def classes(images: pd.DataFrame, task: Task) -> Figure:
     train = images[images.split == "train"]
     labelled = task.joint and len(task.classes()) <= MANY
     groups = {"label": train.label} if labelled else task.groups(train)
-    counts = pd.concat([_counts(groups[name], task, name) for name in groups])
+    found = []
+    for name, codes in groups.items():
+        names = [f"{k:2d}  {text}" for k, text in enumerate(task.classes(name))]
+        count = codes.astype(int).value_counts().reindex(range(len(names)), fill_value=0)
+        found.append(count.set_axis(names))
+    counts = pd.concat(found)
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.24 * len(counts)))
     axes.barh(range(len(counts)), counts, color="0.45")
     axes.bar_label(axes.containers[0], padding=3)
@@ -109,32 +102,23 @@ def classes(images: pd.DataFrame, task: Task) -> Figure:
     axes.invert_yaxis()
     axes.margins(x=0.1, y=0.01)
     ratio = counts.max() / max(counts.min(), 1)
-    axes.set(
-        title=f"The largest class has {ratio:.1f} × the photos of the smallest", xlabel="photos"
-    )
+    title = f"The largest class has {ratio:.1f} × the photos of the smallest"
+    axes.set(title=title, xlabel="photos")
     return figure
 
 
-def _counts(codes: pd.Series, task: Task, name: str) -> pd.Series:
-    names = task.classes(name)
-    counts = codes.astype(int).value_counts().reindex(range(len(names)), fill_value=0)
-    return counts.set_axis([f"{k:2d}  {text}" for k, text in enumerate(names)])
-
-
-def near_cuts(people: pd.DataFrame, task: Task, distance: int = 2) -> Figure | None:
+def near_cuts(people: pd.DataFrame, task: Task) -> Figure | None:
     """Draw the people near each cut of an ordered attribute: a small error changes their class."""
     cuts = [(attribute, cut) for attribute in _ordered(task, people) for cut in attribute.cuts]
     if not cuts:
         print("No attribute of this task is an ordered number with cuts.")
         return None
-    figure, panels = _panels(len(cuts), 4.5 * len(cuts), 3)
-    for axes, (attribute, cut) in zip(panels, cuts, strict=True):
-        window = [n for n in range(cut - distance, cut + distance + 1) if n in attribute.recorded]
+    figure, panels = plt.subplots(1, len(cuts), figsize=(4.5 * len(cuts), 3), squeeze=False)
+    for axes, (attribute, cut) in zip(panels.flat, cuts, strict=True):
+        window = [n for n in range(cut - 2, cut + 3) if n in attribute.recorded]
         near = people[people[attribute.name].isin(window)]
-        hue = _hue(task, near)
         numbers = near[attribute.name].astype(int)
-        look = {"palette": PALETTE} if hue is not None else {"color": "0.45"}
-        sns.countplot(x=numbers, order=window, hue=hue, ax=axes, **look)
+        sns.countplot(x=numbers, order=window, ax=axes, **_hue(task, near))
         axes.axvline(window.index(cut) - 0.5, **CUT)
         axes.set_xticks(range(len(window)), window)
         title = f"{len(near)} of {len(people)} {_unit(people)} are near {cut}"
@@ -143,11 +127,7 @@ def near_cuts(people: pd.DataFrame, task: Task, distance: int = 2) -> Figure | N
 
 
 def gallery(
-    data_dir: str | Path,
-    files: Sequence[str],
-    captions: Sequence[str],
-    title: str,
-    columns: int = 7,
+    data_dir: str | Path, files: Iterable[str], captions: Iterable[str], title: str, columns=7
 ) -> Figure | None:
     """Draw photos row by row, each under its caption; a file of "" leaves its place empty."""
     pictures = [read(resolve(data_dir) / file, 2) if file else None for file in files]
@@ -172,15 +152,12 @@ def class_examples(
     """Draw ``each`` random photos of every class, of as many people; at most MANY classes."""
     photos = images[(images.split == "train") & (images.status == "ok")]
     drawn = photos.sample(frac=1, random_state=seed).drop_duplicates(["label", "person"])
-    labels = (
-        range(min(len(task.classes()), MANY)) if task.joint else sorted(set(drawn.label))[:MANY]
-    )
+    labels = range(len(task.classes())) if task.joint else sorted(set(drawn.label))
     files, captions = [], []
-    for label in labels:
+    for label in labels[:MANY]:
         found = drawn.file[drawn.label == label].head(each).tolist()
         files += found + [""] * (each - len(found))
-        name = " ".join(task.classes(n)[c] for n, c in task.decode(label).items())
-        captions += [name.replace(" ", "\n", 1)] * each
+        captions += [_names(label, task).replace(" ", "\n", 1)] * each
     columns = min(len(task.classes(task.names[-1])) * each, 10)
     return gallery(data_dir, files, captions, "What does each class look like?", columns)
 
@@ -194,8 +171,8 @@ def photo_statistics(images: pd.DataFrame, task: Task) -> Figure:
     for axes, column in ((size, "kilobytes"), (light, "brightness")):
         sns.boxplot(photos, x="state", y=column, order=order, ax=axes, color="0.75", fliersize=2)
         axes.tick_params(axis="x", rotation=30 if len(order) > 3 else 0)
-    means = photos.melt("state", [f"mean_{channel}" for channel in "rgb"], "channel", "mean")
-    means["channel"] = means.channel.map({"mean_r": "red", "mean_g": "green", "mean_b": "blue"})
+    channels = {"mean_r": "red", "mean_g": "green", "mean_b": "blue"}
+    means = photos.rename(columns=channels).melt("state", [*channels.values()], "channel", "mean")
     look = {"hue": "state", "hue_order": order, "palette": PALETTE, "fliersize": 2}
     sns.boxplot(means, x="channel", y="mean", ax=colour, **look)
     sns.move_legend(colour, "upper left", bbox_to_anchor=(1, 1), title="")
@@ -208,30 +185,23 @@ def photo_statistics(images: pd.DataFrame, task: Task) -> Figure:
     return figure
 
 
-def pairs(
-    images: pd.DataFrame, duplicates: pd.DataFrame, data_dir: str | Path, most: int = 9
-) -> Figure | None:
-    """Draw the first ``most`` pairs of ``issues.duplicates`` next to each other."""
-    shown = duplicates.head(most)
+def pairs(images: pd.DataFrame, duplicates: pd.DataFrame, data_dir: str | Path) -> Figure | None:
+    """Draw the first nine pairs of ``issues.duplicates`` next to each other."""
+    shown = duplicates.head(9)
     keys = shown[["first", "second"]].to_numpy().ravel()
-    captions = [
-        text
-        for pair in shown.itertuples()
-        for text in (f"{pair.match}, {pair.bits} bits", pair.where)
-    ]
+    captions = [f"{pair.match}, {pair.bits} bits" for pair in shown.itertuples()]
+    captions = np.column_stack([captions, shown["where"]]).ravel()
     return gallery(data_dir, images.loc[keys, "file"], captions, "Are these copies?", columns=6)
 
 
 def corrections(
-    images: pd.DataFrame, corrected: pd.DataFrame, task: Task, data_dir: str | Path, most: int = 21
+    images: pd.DataFrame, corrected: pd.DataFrame, task: Task, data_dir: str | Path
 ) -> Figure | None:
     """Draw photos whose label a correction changes, one per person and label."""
     changed = images[(images.label != corrected.label) & (images.status == "ok")]
-    changed = changed.drop_duplicates(["person", "label"]).head(most)
-    captions = [
-        f"{_names(images.label[key], task)}\n→ {_names(corrected.label[key], task)}"
-        for key in changed.index
-    ]
+    changed = changed.drop_duplicates(["person", "label"]).head(21)
+    labels = zip(changed.label, corrected.label[changed.index], strict=True)
+    captions = [f"{_names(old, task)}\n→ {_names(new, task)}" for old, new in labels]
     return gallery(data_dir, changed.file, captions, "Are the corrections right?")
 
 

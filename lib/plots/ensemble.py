@@ -21,12 +21,12 @@ def tta_gain(frame: pd.DataFrame, metric: str) -> Axes | None:
     ``fold`` and ``metric``: ``metrics.by_fold`` of every view. Without rows it says so in words.
     """
     if frame.empty:
-        _say("Nobody was validated (split none), so no gain can be measured.")
+        print("Nobody was validated (split none), so no gain can be measured.")
         return None
     views = list(dict.fromkeys(frame["view"]))
     _, axes = plt.subplots(figsize=(8, 1.6 + 0.35 * len(views) * frame["run"].nunique()))
     style = {
-        "markers": [("o", "s", "^", "D", "v", "P", "X")[k % 7] for k in range(len(views))],
+        "markers": ["os^DvPX"[k % 7] for k in range(len(views))],
         "palette": sns.color_palette("Greys_r", len(views) + 2)[: len(views)],
         "dodge": 0.5 if len(views) > 1 else False,
         "linestyle": "none",
@@ -54,7 +54,7 @@ def _gain_title(frame: pd.DataFrame, metric: str) -> str:
 def agreement(tables: ensemble.Tables, task: Task) -> Axes | None:
     """Draw the share of photos on which each two members agree; without photos say so in words."""
     if any(table.empty for table in tables.values()):
-        _say("There are no test photos, so there is nothing to agree on.")
+        print("There are no test photos, so there is nothing to agree on.")
         return None
     shares = ensemble.agreement(tables, task)
     size = min(2.5 + 0.5 * len(shares), TALLEST)
@@ -78,7 +78,7 @@ def _agreement_title(shares: pd.DataFrame) -> str:
 def confusions(oof: pd.DataFrame, task: Task) -> list[Axes]:
     """Draw the confusion matrix of each part of a table; without rows say so in words."""
     if oof.empty:
-        _say("Nobody was validated (split none), so no confusion can be shown.")
+        print("Nobody was validated (split none), so no confusion can be shown.")
         return []
     return [_confusion(oof, task, part) for part in metrics.parts(oof, task)]
 
@@ -120,22 +120,21 @@ def _confusion_title(counts: pd.DataFrame) -> str:
 
 
 def class_shares(test: pd.DataFrame, oof: pd.DataFrame, task: Task) -> list[Axes]:
-    """Draw each class's share of the predictions, out-of-fold and on test photos, for each part.
+    """Draw the classes' shares of predictions, out-of-fold and on test photos, for each part.
 
-    Where there are many classes, the ones that shift most are drawn. Without rows in one of the
-    tables, it says so in words.
+    Of many classes, those that shift most are drawn; without photos it says so in words.
     """
     if oof.empty or test.empty:
-        _say("Predictions out-of-fold and on test photos cannot be compared: one has no photos.")
+        print("Predictions out-of-fold and on test photos cannot be compared: one has no photos.")
         return []
     return [_shares(test, oof, task, part) for part in metrics.parts(test, task)]
 
 
 def _shares(test: pd.DataFrame, oof: pd.DataFrame, task: Task, part: str) -> Axes:
-    names = pd.Index(task.classes(part), name="class")
-    guesses = {"out-of-fold": metrics.predicted(oof, task), "test": metrics.predicted(test, task)}
-    counts = {k: np.bincount(guess[part], minlength=len(names)) for k, guess in guesses.items()}
-    shares = pd.DataFrame({k: count / count.sum() for k, count in counts.items()}, names)
+    names, tables = task.classes(part), {"out-of-fold": oof, "test": test}
+    guesses = {photos: metrics.predicted(table, task)[part] for photos, table in tables.items()}
+    shares = pd.DataFrame({k: guess.value_counts(normalize=True) for k, guess in guesses.items()})
+    shares = shares.reindex(range(len(names))).fillna(0).set_axis(pd.Index(names, name="class"))
     shift = (shares["test"] - shares["out-of-fold"]).abs().sort_values(ascending=False)
     drawn = shares.loc[shares.index.isin(shift.index[:FEW])]
     long = drawn.reset_index().melt("class", var_name="photos", value_name="share")
@@ -146,7 +145,3 @@ def _shares(test: pd.DataFrame, oof: pd.DataFrame, task: Task, part: str) -> Axe
     title = f"Largest shift: {shift.index[0]}, {before:.1%} to {after:.1%}"
     axes.set(title=title, xlabel="share of photos", ylabel="class")
     return axes
-
-
-def _say(sentence: str) -> None:
-    print(sentence)

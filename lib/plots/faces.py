@@ -1,7 +1,4 @@
-"""Figures of notebook 02: where faces were found, with what score, and what was cut out.
-
-Where nothing was detected there is nothing to draw: the function prints a sentence instead.
-"""
+"""Figures of notebook 02: faces, their scores and crops; of nothing, a sentence is printed."""
 
 import cv2
 import matplotlib.pyplot as plt
@@ -63,46 +60,33 @@ def box_scatter(images: pd.DataFrame, faces: pd.DataFrame) -> Figure | None:
         print("No photo was searched, so every box is the whole photo.")
         return None
     table = table.sort_values("status", key=lambda status: status.map(list(STATUS).index))
-    shares = pd.DataFrame({"status": table.status})
-    shares["x"], shares["wide"] = _centre_and_size(table.x0, table.x1, table.width)
-    shares["y"], shares["tall"] = _centre_and_size(table.y0, table.y1, table.height)
+    for axis, low, high, side in (("x", "x0", "x1", "width"), ("y", "y0", "y1", "height")):
+        table[axis] = (table[low] + table[high]) / 2 / table[side]
+        table[f"size_{axis}"] = (table[high] - table[low]) / table[side]
     figure, (where, how_large) = plt.subplots(1, 2, figsize=(11, 4.6))
     marks, colours = ({name: look[k] for name, look in STATUS.items()} for k in (0, 1))
     look = {"hue": "status", "style": "status", "markers": marks, "palette": colours, "s": 40}
-    sns.scatterplot(shares, x="x", y="y", **look, ax=where)
-    sns.scatterplot(shares, x="wide", y="tall", **look, legend=False, ax=how_large)
-    _label_boxes(where, how_large)
-    return figure
-
-
-def _centre_and_size(low: pd.Series, high: pd.Series, side: pd.Series) -> tuple:
-    return (low + high) / 2 / side, (high - low) / side
-
-
-def _label_boxes(where: Axes, how_large: Axes) -> None:
+    sns.scatterplot(table, x="x", y="y", **look, ax=where)
+    sns.scatterplot(table, x="size_x", y="size_y", **look, legend=False, ax=how_large)
     square = {"fill": False, "linestyle": "--", "edgecolor": "black"}
     where.add_patch(plt.Rectangle((0.5 - NEAR, 0.5 - NEAR), 2 * NEAR, 2 * NEAR, **square))
     where.set(title="Where is the face?", xlim=(0, 1), ylim=(1, 0))
     where.set(xlabel="centre, share of width", ylabel="centre, share of height")
     how_large.set(title="How large is it?", xlim=(0, None), ylim=(0, None))
     how_large.set(xlabel="share of width", ylabel="share of height")
+    return figure
 
 
 def gallery(
-    images: pd.DataFrame,
-    faces: pd.DataFrame,
-    data_dir: str,
-    status: str,
-    most: int = 0,
-    columns: int = 8,
+    images: pd.DataFrame, faces: pd.DataFrame, data_dir: str, status: str, most: int
 ) -> Figure | None:
-    """Show the photos of one status with box and landmarks, lowest score first; 0 shows all."""
+    """Show ``most`` photos of a status with box and landmarks, lowest score first."""
     shown = faces[faces.status == status].sort_values("score")
-    keys = shown.index[:most] if most else shown.index
+    keys = shown.index[:most]
     pictures = [_marked(read(resolve(data_dir) / images.file[key]), faces.loc[key]) for key in keys]
     captions = [_caption(key, faces.score[key]) for key in keys]
     title = f"{status}: {len(keys)} of {len(shown)} photos, lowest score first"
-    return grid(pictures, captions, title, columns)
+    return grid(pictures, captions, title, 8)
 
 
 def _marked(photo: np.ndarray, face: pd.Series) -> np.ndarray:

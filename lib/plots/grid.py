@@ -36,11 +36,9 @@ def grid(
     figure.suptitle(title, fontweight="bold", **corner)
     for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         if picture is not None:
-            left, bottom = (
-                INCHES * (place % columns),
-                height - TITLE - step * (place // columns + 1),
-            )
-            box = (left / width, bottom / height, 0.97 * INCHES / width, cell / height)
+            row, column = divmod(place, columns)
+            bottom = (height - TITLE - step * (row + 1)) / height
+            box = (INCHES * column / width, bottom, 0.97 * INCHES / width, cell / height)
             _show(picture, caption, figure.add_axes(box))
     return figure
 

@@ -18,18 +18,12 @@ def differences(scores: pd.DataFrame, task: Task, baseline: str) -> Axes:
     long = apart.reset_index().melt("variant", var_name="seed", value_name="difference")
     sns.scatterplot(long, x="difference", y="variant", style="seed", color="black", s=60, ax=axes)
     axes.axvline(0, color="black", linewidth=1)
-    axes.set(
-        title=_finding(study.summary(scores, task, baseline).drop(index=baseline)),
-        xlabel=f"{_words(task)} minus that of {baseline}, out-of-fold, same seed",
-        ylabel="",
-    )
+    summary = study.summary(scores, task, baseline).drop(index=baseline)
+    clear = summary.difference[summary.difference.abs() > summary.difference_spread]
+    told = ", ".join(f"{name} {value:+.3f}" for name, value in clear.items()) or "none"
+    axes.set_title(f"Differences larger than the spread over seeds: {told}")
+    axes.set(xlabel=f"{_words(task)} minus that of {baseline}, out-of-fold, same seed", ylabel="")
     return axes
-
-
-def _finding(summary: pd.DataFrame) -> str:
-    clear = summary[summary["difference"].abs() > summary["difference_spread"]]
-    told = [f"{name} {value:+.3f}" for name, value in clear["difference"].items()]
-    return f"Differences larger than the spread over seeds: {', '.join(told) or 'none'}"
 
 
 def _words(task: Task) -> str:

@@ -7,14 +7,6 @@ PALETTE = "cividis"  # keeps its order in grey
 
 def set_style() -> None:
     """Set seaborn's theme, a readable font size and the resolution of all figures from here on."""
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette=PALETTE,
-        rc={
-            "figure.dpi": 90,
-            "axes.titleweight": "bold",
-            "axes.titlelocation": "left",
-            "figure.constrained_layout.use": True,
-        },
-    )
+    titles = {"axes.titleweight": "bold", "axes.titlelocation": "left"}
+    figures = {"figure.dpi": 90, "figure.constrained_layout.use": True}
+    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc=titles | figures)

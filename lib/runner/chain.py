@@ -1,145 +1,46 @@
-"""Run the notebooks headless, in a chain: ``python -m lib.run params/a.yaml [params/b.yaml ...]``.
-
-papermill and nbconvert are imported when the first notebook starts, so that ``--check`` is fast.
-"""
+"""The command ``python -m lib.run``: it runs notebooks headless, checks, lists and cleans."""
 
 import argparse
-import json
 import os
-import re
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-from lib import PROJECT
 from lib.errors import FacefoldError, ParameterError
+from lib.runner import batch, stops
+from lib.runner.batch import Experiment
+from lib.runner.kernels import shown
 from lib.runner.parameters import declared
-from lib.runner.stages import STAGES, Step, notebook_of, plan, read_layer
+from lib.runner.stages import STAGES, Faults, Layer, notebook_of, plan_batch, read_layer
 from lib.textfiles import parse_yaml
 
 RANK = int(os.environ.get("RANK", 0))  # number of this process of accelerate launch
+ABOUT = """\
+Run the notebooks of an experiment headless. Its files are layers: a later one wins over an earlier
+one, -p wins over all. Each --then adds an experiment with layers of its own, as if it were another
+command; --stages and -p hold for all. Everything is checked before anything starts, and every fault
+is told. An experiment that fails does not stop the others."""
+EPILOG = """\
+At the end of several experiments a table says what became of each: done, skipped (finished already,
+or it needs what another failed to make) or failed, and why. A train or ensemble step is finished
+when nothing that it reads has changed since: parameters, notebook, lib/, tables, earlier runs.
+The same command continues what was stopped or failed.
 
-
-class StageError(RuntimeError):
-    """A notebook stopped at an error of its own."""
-
-
-def run(steps: Sequence[Step]) -> None:
-    """Run the steps one after another, a line on stdout for each; StageError when one fails.
-
-    Of several processes that train together only the first keeps the executed notebook.
-    """
-    with TemporaryDirectory() as temporary:
-        _prepare_kernels(temporary)
-        for number, step in enumerate(steps, 1):
-            line = f"[{number}/{len(steps)}] {step.stage:<8} {_shown(step.notebook)}"
-            print(line, "...", file=sys.stderr, flush=True)
-            start = time.monotonic()
-            html = execute(step, step.copy if RANK == 0 else f"{temporary}/{step.stage}")
-            minutes, seconds = divmod(round(time.monotonic() - start), 60)
-            print(f"{line}  {minutes}:{seconds:02}  -> {_shown(html)}", flush=True)
-
-
-def _prepare_kernels(folder: str) -> None:
-    """Let kernels inherit that ``python3`` is this Python, and that ``import lib`` works in it.
-
-    Another python3 on JUPYTER_PATH would win over the one of this environment.
-    """
-    from ipykernel.kernelspec import write_kernel_spec
-
-    write_kernel_spec(f"{folder}/kernels/python3")
-    for name, first in {"JUPYTER_PATH": folder, "PYTHONPATH": str(PROJECT)}.items():
-        os.environ[name] = os.pathsep.join(filter(None, [first, os.environ.get(name)]))
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # no warning about frozen modules
-
-
-def execute(step: Step, copy: str) -> Path:
-    """Run one notebook in a kernel of its own, keep its executed copy and HTML; return the HTML.
-
-    ``copy`` is the copy's path without suffix. It is ``<copy>.running.ipynb`` meanwhile, and stays
-    as ``<copy>.failed.ipynb`` when a cell raises. What the kernel prints, progress bars included,
-    is shown on stderr.
-    """
-    from nbclient.exceptions import DeadKernelError
-    from papermill import execute_notebook
-    from papermill.exceptions import PapermillExecutionError
-
-    from lib.artefacts import resolve
-
-    done, running, failed = (
-        resolve(f"{copy}{state}.ipynb") for state in ("", ".running", ".failed")
-    )
-    done.parent.mkdir(parents=True, exist_ok=True)
-    options = {
-        "kernel_name": "python3",
-        "progress_bar": False,
-        "stdout_file": sys.stderr,
-        "stderr_file": sys.stderr,
-        "coalesce_streams": True,
-        "extra_arguments": ["--log-level=CRITICAL"],  # ipykernel warns of TCP at each start
-    }
-    try:
-        execute_notebook(step.notebook, running, step.values, cwd=PROJECT, **options)
-    except (PapermillExecutionError, DeadKernelError) as error:
-        running.replace(failed)
-        raise StageError(f"{step.stage} failed, see {_shown(failed)}\n{_explain(error)}") from None
-    except KeyboardInterrupt:
-        running.unlink(missing_ok=True)
-        raise
-    failed.unlink(missing_ok=True)
-    return _store(running, done)
-
-
-def _explain(error: Any) -> str:
-    """Return the failing cell's line, the calls below it and the error's text, without colours."""
-    frames = getattr(error, "traceback", None)
-    if frames is None:
-        return (
-            "The kernel died, most often because memory ran out: smaller batches, smaller photos "
-            "or fewer workers help."
-        )
-    lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(frames)).splitlines()
-    calls = [line for line in lines if re.match(r"Cell In|File |-+> ", line)]
-    return "\n".join([*calls[:2], *calls[2:][-4:], f"{error.ename}: {error.evalue}"])
-
-
-def _store(running: Path, done: Path) -> Path:
-    """Write the HTML of an executed notebook, give the notebook its final name; return the HTML."""
-    from nbconvert import HTMLExporter
-
-    from lib.artefacts import atomic
-
-    _remove_ended_bars(running)
-    html = done.with_suffix(".html")
-    resources = {"metadata": {"name": done.stem}}
-    text, _ = HTMLExporter().from_filename(str(running), resources=resources)
-    with atomic(html) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    running.replace(done)
-    return html
-
-
-def _remove_ended_bars(path: Path) -> None:
-    """Remove streams of white space: all that a progress bar leaves when it has ended."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        outputs = cell.get("outputs", [])
-        outputs[:] = [out for out in outputs if "".join(out.get("text", "shown")).strip()]
-    path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
+exit codes:
+  0    all done, or finished already
+  1    a notebook failed; its copy <name>.failed.ipynb shows where
+  2    something is wrong with parameters, files or the command line; nothing was started
+  129  stopped by SIGHUP (the terminal was closed; not with nohup)
+  130  stopped by SIGINT (Ctrl-C)
+  143  stopped by SIGTERM"""
 
 
 def describe() -> str:
     """Return every stage with its parameters, their defaults and what they mean."""
     lines = []
     for name in (name for name in STAGES if notebook_of(name).is_file()):
-        lines.append(f"\n{name}  {_shown(notebook_of(name))}")
+        lines.append(f"\n{name}  {shown(notebook_of(name))}")
         for key, parameter in declared(notebook_of(name)).items():
             lines.append(f"  {key} = {parameter.default!r}  # {parameter.comment}")
     return "\n".join(lines).strip()
@@ -153,52 +54,108 @@ def _override(text: str) -> tuple[str, object]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lib.run", description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.run",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
-    files = "parameter files, the later wins"
-    add("files", nargs="*", type=Path, metavar="params/x.yaml", help=files)
+    files: dict = {"type": Path, "metavar": "params/x.yaml", "default": []}
+    add("files", **files, nargs="*", help="parameter files, the later wins")
+    add("--then", **files, nargs="+", action="append", help="the files of one more experiment")
     add("--stages", default="", metavar="A,B", help=f"only these of: {', '.join(STAGES)}")
     override: dict = {"dest": "overrides", "action": "append", "default": [], "type": _override}
     add("-p", **override, metavar="NAME=VALUE", help="a value that wins over the files")
     add("--check", action="store_true", help="check the parameters, print the plan, run nothing")
     add("--list", action="store_true", help="print every stage's parameters and their meaning")
+    clean = "list what can be deleted: a run; of a work folder the crops that no run in runs needs"
+    add("--clean", type=Path, nargs="+", metavar="runs/x", help=clean)
+    add("--yes", action="store_true", help="with --clean: delete it")
     args = parser.parse_args(argv)
-    if not (args.files or args.stages or args.list):
-        parser.error("give a parameter file, --stages or --list")
+    others = {name for name, _ in args.overrides} - {"runs_dir"}
+    if args.clean and (args.files or args.then or args.stages or others):
+        parser.error("--clean runs nothing: the only parameter that it knows is -p runs_dir=FOLDER")
+    if args.yes and not args.clean:
+        parser.error("--yes goes with --clean")
+    if not (args.files or args.stages or args.list or args.clean):
+        parser.error("give a parameter file, --stages, --list or --clean")
     return args
 
 
-def _plan(args: argparse.Namespace) -> list[Step]:
+def _experiments(args: argparse.Namespace) -> list[Experiment]:
+    """Return what the command line asks for; a ParameterError tells everything that is wrong."""
+    faults = Faults()
+    groups = [args.files, *args.then]
+    layers = [read for paths in groups if (read := _read(paths, faults)) is not None]
     only = [name.strip() for name in args.stages.split(",") if name.strip()]
-    overrides = {name: parse_yaml(value, f"-p {name}") for name, value in args.overrides}
-    steps = plan([read_layer(path) for path in args.files], only, overrides)
-    others = sorted({step.stage for step in steps} - {"train"})
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and others:
+    overrides = {}
+    for name, value in args.overrides:
+        with faults.collected():
+            overrides[name] = parse_yaml(value, f"-p {name}")
+    plans = plan_batch(layers, only, overrides, faults)
+    _check_processes({step.stage for steps in plans for step in steps})
+    names = [" ".join(path.stem for path in paths) or "defaults" for paths in groups]
+    names = names if args.then else [""]  # one experiment needs no name
+    return [Experiment(*pair) for pair in zip(names, plans, strict=True)]
+
+
+def _read(paths: Sequence[Path], faults: Faults) -> list[Layer] | None:
+    """Return the layers of one experiment, None if one of its files is faulty."""
+    layers = []
+    for path in paths:
+        with faults.collected():
+            layers.append(read_layer(path))
+    return layers if len(layers) == len(paths) else None
+
+
+def _check_processes(stages: set[str]) -> None:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and (others := sorted(stages - {"train"})):
         raise ParameterError(
             f"several processes train together, {', '.join(others)} runs in one: add --stages train"
         )
-    return steps
+
+
+def _check(experiments: Sequence[Experiment]) -> int:
+    for name, steps in experiments:
+        for step in steps:
+            print(f"{name} {step.stage:<8} {shown(step.notebook)}  {step.values}".lstrip())
+    return 0
+
+
+def _run(experiments: Sequence[Experiment]) -> int:
+    results = batch.run(experiments, keep=RANK == 0)
+    if len(results) > 1:
+        print(batch.table(results))
+    if not any(result.result == "failed" for result in results):
+        return 0
+    print("Earlier stages are kept. Fix what failed, then the same command continues.",
+          file=sys.stderr)  # fmt: skip
+    return 1
+
+
+def _command(args: argparse.Namespace) -> int:
+    if args.list:
+        print(describe())
+        return 0
+    if args.clean:
+        from lib.runner.clean import clean
+
+        return clean(args.clean, Path(dict(args.overrides).get("runs_dir", "runs")), args.yes)
+    return (_check if args.check else _run)(_experiments(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 1 (a notebook failed), 2 (wrong parameters), 130 (Ctrl-C)."""
+    """Run the command line; return an exit code of those that ``--help`` lists."""
     args = _arguments(argv)
     try:
-        if args.list:
-            print(describe())
-        elif args.check:
-            for step in _plan(args):
-                print(f"{step.stage:<8} {_shown(step.notebook)}  {step.values}")
-        else:
-            run(_plan(args))
+        with stops.listening():
+            return _command(args)
     except FacefoldError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except StageError as error:
-        print(f"{error}\nEarlier stages are kept. Fix this one, then the same command continues.",
-              file=sys.stderr)  # fmt: skip
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Finished work is kept: the same command continues.", file=sys.stderr)
-        return 130
-    return 0
+    except stops.Stopped as stop:
+        with suppress(OSError):  # a terminal that was closed shows nothing
+            print(f"\nStopped by {stop.name}. Finished work is kept: the same command continues.",
+                  file=sys.stderr)  # fmt: skip
+        return stop.code

@@ -197,6 +197,11 @@ def check_together(values: Mapping[str, Any], source: str) -> None:
             raise ParameterError(
                 f"{source}: {name}={values[name]!r} names a file: write letters, digits and . _ + -"
             )
+    if str(values.get("submission")).lower() == "ledger":
+        raise ParameterError(
+            f"{source}: submission={values['submission']!r} would take the place of the ledger's "
+            "file: choose another name"
+        )
     if "task" not in values:
         return
     task = load(values["task"])

@@ -5,10 +5,12 @@ table; exit code 1 if one failed.
 A recipe's terminal output goes to ``runs/tiny/<recipe>.log``.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -46,8 +48,14 @@ def origin(recipe: Path) -> str:
     ).removeprefix("# Origin: ")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run all recipes and print the table."""
+    form = argparse.RawDescriptionHelpFormatter
+    description = __doc__.replace("``", "")
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.runner.recipes", description=description, formatter_class=form
+    )
+    parser.parse_args(argv)
     shutil.rmtree(LOGS, ignore_errors=True)  # finished runs would be skipped
     LOGS.mkdir(parents=True)
     table = pd.DataFrame([run(recipe) for recipe in progress(RECIPES, "recipes", unit="recipe")])

@@ -5,27 +5,28 @@ Parameter files merge from left to right, and each notebook is handed the keys t
 before any kernel starts; nothing heavy is imported.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib import PROJECT
-from lib.errors import ParameterError, nearest, pick
+from lib.errors import FacefoldError, ParameterError, nearest, pick
 from lib.runner import parameters
 from lib.runner.parameters import Parameter, check_names, check_together, checked, declared
 from lib.textfiles import kind, read_yaml
 
 
 class Stage(NamedTuple):
-    """A notebook, the path of its executed copy without suffix, and the file that says it is done.
+    """A notebook, the path of its executed copy without suffix, and the files that it makes.
 
-    Both paths are written with the notebook's parameters; ``makes`` is what later stages ask for.
+    Paths are written with the notebook's parameters; later stages ask for the first of ``makes``.
     """
 
     notebook: str
     copy: str
-    makes: str = ""
+    makes: tuple[str, ...] = ()
 
 
 RUN = "{runs_dir}/{experiment}"
@@ -35,8 +36,10 @@ STAGES = {
     "digits": Stage("00_digits", "{work_dir}/00_digits"),
     "eda": Stage("01_eda", "{work_dir}/01_eda"),
     "crop": Stage("02_face_crop", "{work_dir}/02_face_crop"),
-    "train": Stage("03_train", f"{RUN}/03_train", f"{RUN}/metrics.json"),
-    "ensemble": Stage("04_ensemble_tta", SUBMISSION, f"{SUBMISSION}.parquet"),
+    "train": Stage("03_train", f"{RUN}/03_train", (f"{RUN}/metrics.json",)),
+    "ensemble": Stage(
+        "04_ensemble_tta", SUBMISSION, (f"{SUBMISSION}.parquet", f"{SUBMISSION}.csv")
+    ),
     "bench": Stage("08_benchmark", "{bench_dir}/08_benchmark"),
     "study": Stage("09_study", "{study_dir}/09_study"),
 }
@@ -46,6 +49,7 @@ NEEDS = {  # parameters that name what another stage has made: that stage, and i
     "init_from": ("train", "experiment"),
     "pseudo_labels": ("ensemble", "submission"),
 }
+SPLITS_WORK = ("folds", "workers", "compiled")  # may differ between trainings of one run
 
 
 class Entry(NamedTuple):
@@ -80,6 +84,34 @@ class Step(NamedTuple):
     def copy(self) -> str:
         """The path of its executed copy, without suffix."""
         return STAGES[self.stage].copy.format(**self.settings)
+
+    @property
+    def makes(self) -> list[str]:
+        """The paths of what it makes for later stages."""
+        return [path.format(**self.settings) for path in STAGES[self.stage].makes]
+
+
+class Faults:
+    """What is wrong with a plan, collected so that everything is told at once."""
+
+    def __init__(self):
+        self.found: list[str] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep the fault that ends this block."""
+        try:
+            yield
+        except FacefoldError as error:
+            self.found.append(str(error))
+
+    def tell(self) -> None:
+        """Raise a ParameterError with all faults, each once, if there are any."""
+        found = list(dict.fromkeys(self.found))
+        if len(found) > 1:
+            raise ParameterError(f"{len(found)} faults\n  " + "\n  ".join(found))
+        if found:
+            raise ParameterError(found[0])
 
 
 def notebook_of(stage: str) -> Path:
@@ -122,69 +154,135 @@ def choose(entries: Sequence[Entry], only: Sequence[str]) -> list[Entry]:
 def plan(
     layers: Sequence[Layer], only: Sequence[str] = (), overrides: Mapping | None = None
 ) -> list[Step]:
-    """Check every key and value and return the steps to run; the first fault is a ParameterError.
+    """Check every key and value and return the steps to run; a ParameterError tells all faults.
 
     Parameter files win over a notebook's defaults, the entry of a stage over the files, and
     ``overrides`` (``-p``) over all.
     """
-    overrides = overrides or {}
-    own = [layer.entries for layer in layers if layer.entries]
-    own = own or [[Entry(name, {}) for name in DEFAULT_STAGES]]
-    chosen = choose(own[-1], only) if only else own[-1]
-    tables = {entry.stage: declared(notebook_of(entry.stage)) for entry in chain(chosen, *own)}
+    return plan_batch([layers], only, overrides)[0]
+
+
+def plan_batch(
+    batch: Iterable[Sequence[Layer]],
+    only: Sequence[str] = (),
+    overrides: Mapping | None = None,
+    faults: Faults | None = None,
+) -> list[list[Step]]:
+    """Return the steps of several experiments, each with layers of its own, checked as in ``plan``.
+
+    An experiment may need what an earlier one makes; an override need fit only one of them. What
+    the caller found wrong, ``faults``, is told too.
+    """
+    overrides, faults = overrides or {}, faults or Faults()
+    experiments = [(layers, _chosen(layers, only)) for layers in batch]
+    for layers, entries in experiments:
+        _check_layers(layers, entries, faults)
+    tables = {
+        e.stage: declared(notebook_of(e.stage)) for _, entries in experiments for e in entries
+    }
+    _check_keys(overrides, tables, "-p", faults)
+    plans = [
+        [_step(entry, layers, overrides, tables[entry.stage], faults) for entry in entries]
+        for layers, entries in experiments
+    ]
+    faults.tell()  # what is refused would only be missed once more where it is needed
+    steps = list(chain(*plans))
+    for number, step in enumerate(steps):
+        with faults.collected():
+            _check_needs(step, steps[:number])
+            _check_name(step, steps[:number])
+    faults.tell()
+    return plans
+
+
+def _lists(layers: Sequence[Layer]) -> list[list[Entry]]:
+    """Return the lists of stages that the layers give, at least one; the last one counts."""
+    given = [layer.entries for layer in layers if layer.entries]
+    return given or [[Entry(name, {}) for name in DEFAULT_STAGES]]
+
+
+def _chosen(layers: Sequence[Layer], only: Sequence[str]) -> list[Entry]:
+    entries = _lists(layers)[-1]
+    return choose(entries, only) if only else entries
+
+
+def _check_layers(layers: Sequence[Layer], chosen: Sequence[Entry], faults: Faults) -> None:
+    stages = dict.fromkeys(entry.stage for entry in chain(chosen, *_lists(layers)))
+    tables = {stage: declared(notebook_of(stage)) for stage in stages}
     for layer in layers:
-        _check_keys(layer.values, tables, layer.source)
+        _check_keys(layer.values, tables, layer.source, faults)
         for entry in layer.entries:
-            table = {entry.stage: tables[entry.stage]}
-            _check_keys(entry.overrides, table, f"{layer.source}: stage {entry.stage}")
-    _check_keys(overrides, {entry.stage: tables[entry.stage] for entry in chosen}, "-p")
-    steps = [_step(entry, layers, overrides, tables[entry.stage]) for entry in chosen]
-    _check_needs(steps)
-    return steps
+            source = f"{layer.source}: stage {entry.stage}"
+            _check_keys(entry.overrides, {entry.stage: tables[entry.stage]}, source, faults)
 
 
-def _check_keys(values: Mapping, tables: Mapping[str, Mapping], source: str) -> None:
+def _check_keys(
+    values: Mapping, tables: Mapping[str, Mapping], source: str, faults: Faults
+) -> None:
     known = {name for table in tables.values() for name in table}
-    others = [name for name in STAGES if name not in tables and notebook_of(name).is_file()]
-    for key in set(values) - known:
-        owners = [name for name in others if key in declared(notebook_of(name))]
-        if owners:
-            raise ParameterError(
-                f"{source}: {key!r} is no parameter of {', '.join(tables)}, but of "
-                f"{' and '.join(owners)}: add that stage, or move or remove the key"
-            )
-    check_names(values, known, source, f" of {', '.join(tables)}")
+    for key in (key for key in values if key not in known):
+        with faults.collected():
+            owners = [name for name in _others(tables) if key in declared(notebook_of(name))]
+            if owners:
+                raise ParameterError(
+                    f"{source}: {key!r} is no parameter of {', '.join(tables)}, but of "
+                    f"{' and '.join(owners)}: add that stage, or move or remove the key"
+                )
+            check_names([key], known, source, f" of {', '.join(tables)}")
+
+
+def _others(tables: Mapping[str, Mapping]) -> list[str]:
+    return [name for name in STAGES if name not in tables and notebook_of(name).is_file()]
 
 
 def _step(
-    entry: Entry, layers: Sequence[Layer], overrides: Mapping, table: Mapping[str, Parameter]
+    entry: Entry,
+    layers: Sequence[Layer],
+    overrides: Mapping,
+    table: Mapping[str, Parameter],
+    faults: Faults,
 ) -> Step:
     sources: dict[str, Mapping] = {layer.source: layer.values for layer in layers}
     sources |= {f"{entry.source}: stage {entry.stage}": entry.overrides, "-p": overrides}
     values = {}
     for source, given in sources.items():
         for key in (key for key in given if key in table):
-            values[key] = checked(given[key], table[key], f"{source}: {key}")
+            with faults.collected():
+                values[key] = checked(given[key], table[key], f"{source}: {key}")
     settings = {name: parameter.default for name, parameter in table.items()} | values
-    check_together(settings, entry.stage)
+    with faults.collected():
+        check_together(settings, entry.stage)
     return Step(entry.stage, values, settings)
 
 
-def _check_needs(steps: Sequence[Step]) -> None:
-    for number, step in enumerate(steps):
-        before = steps[:number]
-        made = {STAGES[other.stage].makes.format(**other.settings) for other in before}
-        for parameter, name, path in _needs(step):
-            if path not in made and not (PROJECT / Path(path).expanduser()).exists():
-                raise ParameterError(
-                    f"{step.stage}: {parameter}: {name!r} is made by no earlier stage, and "
-                    f"{path} is missing{nearest(path, made)}"
-                )
-
-
-def _needs(step: Step) -> Iterator[tuple[str, str, str]]:
+def needs(step: Step) -> Iterator[tuple[str, str, str]]:
     """Yield parameter, name and path of everything that a step asks other stages for."""
     for parameter, (maker, key) in NEEDS.items():
         given = step.settings.get(parameter) or []
         for name in [given] if isinstance(given, str) else given:
-            yield parameter, name, STAGES[maker].makes.format(**step.settings | {key: name})
+            yield parameter, name, STAGES[maker].makes[0].format(**step.settings | {key: name})
+
+
+def _check_needs(step: Step, before: Sequence[Step]) -> None:
+    made = {path for other in before for path in other.makes}
+    for parameter, name, path in needs(step):
+        if path not in made and not (PROJECT / Path(path).expanduser()).exists():
+            raise ParameterError(
+                f"{step.stage}: {parameter}: {name!r} is made by no earlier stage, and "
+                f"{path} is missing{nearest(path, made)}"
+            )
+
+
+def _check_name(step: Step, before: Sequence[Step]) -> None:
+    """Refuse a name under which an earlier step makes something else."""
+    for other in (other for other in before if step.makes and other.makes == step.makes):
+        changes = [
+            f"{key} {other.settings[key]!r} and {value!r}"
+            for key, value in step.settings.items()
+            if value != other.settings[key] and key not in SPLITS_WORK
+        ]
+        if changes:
+            raise ParameterError(
+                f"{step.stage}: {step.makes[0]} would be made twice, with {'; '.join(changes)}: "
+                "give each a name of its own"
+            )

@@ -59,17 +59,13 @@ VOTES = {"soft": soft, "hard": hard, "rank": rank, "geometric": geometric}
 
 def members(tables: Tables) -> dict[str, pd.DataFrame]:
     """Split tables whose keys repeat (test) into one per fold, named ``run/fold0``."""
-    return {
-        name: member
-        for run, table in tables.items()
-        for name, member in _by_fold(run, table).items()
-    }
-
-
-def _by_fold(run: str, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    if table.index.is_unique:
-        return {run: table}
-    return {f"{run}/fold{fold}": member for fold, member in table.groupby("fold")}
+    found = {}
+    for run, table in tables.items():
+        if table.index.is_unique:
+            found[run] = table
+        else:
+            found |= {f"{run}/fold{fold}": member for fold, member in table.groupby("fold")}
+    return found
 
 
 def align(tables: Tables, task: Task) -> dict[str, pd.DataFrame]:
@@ -80,7 +76,7 @@ def align(tables: Tables, task: Task) -> dict[str, pd.DataFrame]:
     """
     if not tables:
         raise ParameterError("nothing to combine: name at least one run")
-    first, keys = next((name, table.index) for name, table in tables.items())
+    first, reference = next(iter(tables.items()))
     for name, table in tables.items():
         _check_probabilities(name, table, task)
         repeated = table.index[table.index.duplicated()]
@@ -88,8 +84,8 @@ def align(tables: Tables, task: Task) -> dict[str, pd.DataFrame]:
             raise DataError(
                 f"{name}: {some(repeated, 'keys')} repeated within one fold; predict each once"
             )
-        _check_keys(name, table.index, first, keys)
-    return {name: table.loc[keys] for name, table in tables.items()}
+        _check_keys(name, table.index, first, reference.index)
+    return {name: table.loc[reference.index] for name, table in tables.items()}
 
 
 def _check_keys(name: str, found: pd.Index, first: str, keys: pd.Index) -> None:
@@ -139,17 +135,15 @@ def _member_weights(tables: Tables, weights: Sequence[float]) -> np.ndarray:
             f"weights={list(weights)} must be {len(tables)} numbers from 0 up, one per run "
             f"({', '.join(tables)}), not all 0; or [] for equal weights"
         )
-    folds = [len(_by_fold(run, table)) for run, table in tables.items()]
+    folds = [len(members({run: table})) for run, table in tables.items()]
     return np.repeat(shares / folds, folds) / shares.sum()
 
 
 def _by_part(tables: Tables, task: Task, combined: Callable[[str], np.ndarray]) -> pd.DataFrame:
     """Return the table of parts ``combined`` (N, C), normalised, with the facts of ``tables``."""
     facts = _facts(tables)
-    frames = [
-        pd.DataFrame(combined(part), facts.index, task.columns(part))
-        for part in _common_parts(tables, task)
-    ]
+    common = _common_parts(tables, task)
+    frames = [pd.DataFrame(combined(p), facts.index, task.columns(p)) for p in common]
     return normalised(pd.concat(frames, axis=1), task).join(facts)
 
 
@@ -165,24 +159,19 @@ def _common_parts(tables: Tables, task: Task) -> list[str]:
 
 
 def _facts(tables: Tables) -> pd.DataFrame:
-    """Return the columns of FACTS on which all aligned tables agree.
-
-    DataError if they differ in a label or a person.
-    """
+    """Return the FACTS on which all aligned tables agree; DataError for a label or a person."""
     first, reference = next(iter(tables.items()))
-    agreed = []
-    for column in (c for c in FACTS if all(c in table for table in tables.values())):
-        differ = {
-            name: table.index[table[column] != reference[column]] for name, table in tables.items()
-        }
-        wrong = {name: keys for name, keys in differ.items() if len(keys)}
-        if wrong and column != "fold":
-            name, keys = next(iter(wrong.items()))
-            raise DataError(
-                f"{first} and {name} disagree on the {column} of {some(keys, 'keys')}; "
-                "combine runs on the same data"
-            )
-        agreed += [] if wrong else [column]
+    agreed = [column for column in FACTS if all(column in table for table in tables.values())]
+    for name, table in tables.items():
+        for column in list(agreed):
+            wrong = table.index[table[column] != reference[column]]
+            if len(wrong) and column != "fold":
+                raise DataError(
+                    f"{first} and {name} disagree on the {column} of {some(wrong, 'keys')}; "
+                    "combine runs on the same data"
+                )
+            if len(wrong):
+                agreed.remove(column)
     return reference[agreed]
 
 
@@ -218,11 +207,9 @@ def _label_table(shares: Tables, task: Task) -> pd.DataFrame:
 
 def _run_by_attribute(tables: Tables, task: Task) -> dict[str, str]:
     """Return the run of each attribute; ParameterError unless each attribute has exactly one."""
-    found = {
-        name: [run for run, table in tables.items() if name in parts(table, task)]
-        for name in task.names
-    }
-    whole = [run for run, table in tables.items() if parts(table, task) == [LABEL]]
+    known = {run: parts(table, task) for run, table in tables.items()}
+    found = {name: [run for run in known if name in known[run]] for name in task.names}
+    whole = [run for run in known if known[run] == [LABEL]]
     if whole or any(len(runs) != 1 for runs in found.values()):
         raise ParameterError(
             f"joining needs one run for each of {', '.join(task.names)}; found {found}"
@@ -263,35 +250,25 @@ def stack(oof: Tables, test: Tables, task: Task) -> tuple[pd.DataFrame, pd.DataF
     table comes from one regression on all out-of-fold rows. A test table is first averaged over its
     folds. Wolpert 1992, Stacked generalization.
     """
-    known, unseen = (
-        align({run: vote({run: tables[run]}, task, "soft") for run in oof}, task)
-        for tables in (oof, test)
-    )
-    return (
-        _by_part(known, task, lambda part: _cross_fitted(known, task, part)),
-        _by_part(unseen, task, lambda part: _fit(known, unseen, task, part)),
-    )
+    means = [{run: vote({run: tables[run]}, task, "soft") for run in oof} for tables in (oof, test)]
+    known, unseen = (align(tables, task) for tables in means)
+    fitted = _by_part(known, task, lambda part: _cross_fitted(known, task, part))
+    return fitted, _by_part(unseen, task, lambda part: _fit(known, unseen, task, part))
 
 
 def _cross_fitted(known: Tables, task: Task, part: str) -> np.ndarray:
     first = next(iter(known.values()))
-    found = np.zeros((len(first), len(task.columns(part))))
-    for train, valid in _people_folds(first).split(first, groups=first["person"]):
-        seen, others = (
-            {run: table.iloc[rows] for run, table in known.items()} for rows in (train, valid)
-        )
-        found[valid] = _fit(seen, others, task, part)
-    return found
-
-
-def _people_folds(oof: pd.DataFrame) -> GroupKFold:
-    people = oof["person"].nunique()
+    people = first["person"].nunique()
     if people < STACK_FOLDS:
         raise DataError(
             f"stacking is cross-fitted over at least {STACK_FOLDS} people, "
             f"this table has {people}; vote instead"
         )
-    return GroupKFold(STACK_FOLDS)
+    found = np.zeros((len(first), len(task.columns(part))))
+    for split in GroupKFold(STACK_FOLDS).split(first, groups=first["person"]):
+        seen, others = ({run: table.iloc[rows] for run, table in known.items()} for rows in split)
+        found[split[1]] = _fit(seen, others, task, part)
+    return found
 
 
 def _fit(known: Tables, unseen: Tables, task: Task, part: str) -> np.ndarray:

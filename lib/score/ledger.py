@@ -42,14 +42,8 @@ def record(
     """
     if not submission.exists():
         raise ArtefactError(f"there is no {submission} to record; write the submission first")
-    facts = {
-        "runs": list(runs),
-        "method": method,
-        "tta": tta,
-        "metric": metric,
-        "oof_score": oof_score,
-        "sha256": file_hash(submission),
-    }
+    facts: dict[str, object] = {"runs": list(runs), "method": method, "tta": tta, "metric": metric}
+    facts |= {"oof_score": oof_score, "sha256": file_hash(submission)}
     row = {
         **{name: str(fact) for name, fact in facts.items()},
         "name": submission.stem,
@@ -92,10 +86,9 @@ def _read(path: Path) -> dict[str, list[str]]:
 
 
 def read(submissions_dir: Path) -> pd.DataFrame:
-    """Return the ledger, a row per submission, empty before the first one.
+    """Return a row per submission, its scores as floats, NaN where not yet filled in.
 
-    Scores are floats, NaN where not yet filled in. DataError if a column is gone or a score is not
-    a number.
+    DataError if a column is gone or a score is not a number.
     """
     path = submissions_dir / FILE
     ledger = pd.DataFrame(_read(path), dtype=str)
@@ -105,9 +98,8 @@ def read(submissions_dir: Path) -> pd.DataFrame:
 def _numbers(ledger: pd.DataFrame, column: str, path: Path) -> pd.Series:
     text = ledger[column].str.strip()
     numbers = pd.to_numeric(text, errors="coerce")
-    wrong = numbers.isna() & (text != "")
-    if wrong.any():
-        rows = [f"{ledger['name'][row]}: {score!r}" for row, score in text[wrong].items()]
+    wrong = text[numbers.isna() & (text != "")]
+    if rows := [f"{ledger['name'][row]}: {score!r}" for row, score in wrong.items()]:
         raise DataError(
             f"{path}: {column} of {some(rows, 'rows')} is not a number; write 0.7123, or nothing"
         )

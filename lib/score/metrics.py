@@ -9,14 +9,7 @@ from math import prod
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import (
-    accuracy_score,
-    cohen_kappa_score,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    recall_score,
-)
+from sklearn import metrics as sk
 
 from lib.errors import DataError, some
 from lib.task.attributes import LABEL, Task
@@ -32,28 +25,26 @@ def macro_f1(true: np.ndarray, guess: np.ndarray, chances: np.ndarray) -> float:
     pulled towards 0; a class that is only predicted, or never found, counts as 0.
     """
     classes = range(chances.shape[1])
-    return f1_score(true, guess, labels=classes, average="macro", zero_division=np.nan)
+    return sk.f1_score(true, guess, labels=classes, average="macro", zero_division=np.nan)
 
 
 def balanced_accuracy(true: np.ndarray, guess: np.ndarray, chances: np.ndarray) -> float:
     """Return the mean recall over the classes that occur in the truth."""
-    return recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0)
+    return sk.recall_score(true, guess, labels=np.unique(true), average="macro", zero_division=0)
 
 
 def quadratic_kappa(true: np.ndarray, guess: np.ndarray, chances: np.ndarray) -> float:
     """Return Cohen's kappa with quadratic weights; 1 if all is right, of a single class too."""
     classes = range(chances.shape[1])
     right = (true == guess).all()
-    return 1.0 if right else cohen_kappa_score(true, guess, labels=classes, weights="quadratic")
+    return 1.0 if right else sk.cohen_kappa_score(true, guess, labels=classes, weights="quadratic")
 
 
 METRICS: dict[str, Metric] = {  # of true and predicted classes (N,) and probabilities (N, classes)
     "macro_f1": macro_f1,
-    "accuracy": lambda true, guess, chances: accuracy_score(true, guess),
+    "accuracy": lambda true, guess, _: sk.accuracy_score(true, guess),
     "balanced_accuracy": balanced_accuracy,
-    "log_loss": lambda true, guess, chances: (
-        -log_loss(true, chances, labels=range(chances.shape[1]))
-    ),
+    "log_loss": lambda true, _, shares: -sk.log_loss(true, shares, labels=range(shares.shape[1])),
     "quadratic_kappa": quadratic_kappa,
 }
 
@@ -64,10 +55,8 @@ def predicted(table: pd.DataFrame, task: Task) -> pd.DataFrame:
     A table of labels has a column for every attribute too: read off the predicted label, as the
     leaderboard would, not off summed probabilities.
     """
-    guess = {
-        part: probabilities(table, task, part).to_numpy().argmax(axis=1)
-        for part in parts(table, task)
-    }
+    chances = {part: probabilities(table, task, part) for part in parts(table, task)}
+    guess = {part: shares.to_numpy().argmax(axis=1) for part, shares in chances.items()}
     attributes = task.decode(guess[LABEL]) if LABEL in guess else {}
     return pd.DataFrame({**guess, **attributes}, table.index)
 
@@ -115,24 +104,20 @@ def _by_name(oof: pd.DataFrame, task: Task, metric: str, names: Sequence[str]) -
     """Return a metric of some parts or attributes."""
     if oof.empty:
         return dict.fromkeys(names, float("nan"))
-    true, guess = truth(oof, task), predicted(oof, task)
-    return {
-        name: float(
-            METRICS[metric](
-                true[name].to_numpy(),
-                guess[name].to_numpy(),
-                probabilities(oof, task, name).to_numpy(),
-            )
-        )
-        for name in names
-    }
+    tables = truth(oof, task), predicted(oof, task)
+    found = {}
+    for name in names:
+        true, guess = (table[name].to_numpy() for table in tables)
+        chances = probabilities(oof, task, name).to_numpy()
+        found[name] = float(METRICS[metric](true, guess, chances))
+    return found
 
 
 def confusion(oof: pd.DataFrame, task: Task, name: str) -> pd.DataFrame:
     """Return counts of photos of a part or an attribute: true class (rows) by predicted class."""
     classes = list(task.classes(name))
     true, guess = truth(oof, task)[name], predicted(oof, task)[name]
-    counts = confusion_matrix(true, guess, labels=range(len(classes)))
+    counts = sk.confusion_matrix(true, guess, labels=range(len(classes)))
     return pd.DataFrame(counts, pd.Index(classes, name="true"), pd.Index(classes, name="predicted"))
 
 
@@ -152,20 +137,15 @@ def by_fold(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
             "and fold_count"
         )
     columns = ["photos", *summary(oof[:0], task)]
-    rows = {
-        fold: {"photos": len(part), **summary(part, task)} for fold, part in oof.groupby("fold")
-    }
+    folds = oof.groupby("fold")
+    rows = {fold: {"photos": len(part), **summary(part, task)} for fold, part in folds}
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("fold")
 
 
 def scores(oof: pd.DataFrame, task: Task) -> dict:
-    """Return the ``summary`` and, under ``classes``, the rows of ``by_class`` of each part.
-
-    Ready for JSON: None stands for an undefined F1.
-    """
-    tables = {part: by_class(oof, task, part).astype(object) for part in parts(oof, task)}
-    classes = {
-        part: table.where(table.notna(), None).to_dict(orient="index")
-        for part, table in tables.items()
-    }
+    """Return the ``summary`` and, as ``classes``, ``by_class`` of each part: None for no F1."""
+    classes = {}
+    for part in parts(oof, task):
+        table = by_class(oof, task, part).astype(object)
+        classes[part] = table.where(table.notna(), None).to_dict(orient="index")
     return {**summary(oof, task), "classes": classes}

@@ -1,7 +1,6 @@
 """Predictions of a trained model as a table, with or without test-time augmentation (TTA)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,12 +24,11 @@ from lib.task.tables import normalised
 BATCH_SIZE = 64  # photos per forward pass: no gradients, so more fit than in training
 
 # Views of the stored crop, which is 9/8 of the image size; what is larger is then cut centrally.
+SCALES = ttach.Scale([8 / 9, 1, 9 / 8], interpolation="bilinear", align_corners=False)
 VIEWS: dict[str, Callable[[Sequence[int]], list]] = {
     "none": lambda image_size: [],
     "hflip": lambda image_size: [ttach.HorizontalFlip()],
-    "multi_scale": lambda image_size: [
-        ttach.Scale([8 / 9, 1, 9 / 8], interpolation="bilinear", align_corners=False)
-    ],
+    "multi_scale": lambda image_size: [SCALES],
     "five_crop": lambda image_size: [ttach.FiveCrops(*image_size)],
 }
 
@@ -53,8 +51,6 @@ def with_views(model: PhotoModel, tta: str, image_size: Sequence[int]) -> nn.Mod
     """Return ``model`` averaged over the views of ``tta`` (a name of VIEWS)."""
     transforms = pick(VIEWS, tta, "tta")(image_size)
     central = CentralProbabilities(model, image_size).eval()
-    if not transforms:
-        return central
     return ttach.ClassificationTTAWrapper(central, ttach.Compose(transforms), merge_mode="mean")
 
 
@@ -109,31 +105,18 @@ def _viewed_fold(run: Run, split: str, tta: str, fold: int) -> pd.DataFrame:
 
 
 def scorer(
-    crops: Crops,
-    validation: pd.DataFrame,
-    task: Task,
-    columns: Sequence[str],
-    precision: Precision,
-) -> Callable[[nn.Module], dict[str, float]]:
-    """Return a function that measures a model on validation photos by their official labels."""
-    return partial(
-        score, photos=validation, crops=crops, task=task, columns=columns, precision=precision
-    )
+    crops: Crops, validation: pd.DataFrame, task: Task, columns: Sequence[str], precision: Precision
+) -> Callable[[PhotoModel], dict[str, float]]:
+    """Return a function that measures a model on validation photos by their official labels.
 
+    It returns ``score``, the task's metric, and ``valid_log_loss``; NaN if nobody is validated.
+    """
 
-def score(
-    model: PhotoModel,
-    crops: Crops,
-    photos: pd.DataFrame,
-    task: Task,
-    columns: Sequence[str],
-    precision: Precision,
-) -> dict[str, float]:
-    """Return ``score``, the task's metric, and ``valid_log_loss``; NaN if nobody is validated."""
-    keys = photos.index
-    table = predict(model.eval(), crops, keys, columns, precision, description="validate")
-    oof = oof_table(table, photos, 0)
-    return {
-        "score": metrics.score(oof, task),
-        "valid_log_loss": -metrics.measure(oof, task, "log_loss"),
-    }
+    def score(model: PhotoModel) -> dict[str, float]:
+        keys = validation.index
+        table = predict(model.eval(), crops, keys, columns, precision, description="validate")
+        oof = oof_table(table, validation, 0)
+        log_loss = -metrics.measure(oof, task, "log_loss")
+        return {"score": metrics.score(oof, task), "valid_log_loss": log_loss}
+
+    return score

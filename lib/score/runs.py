@@ -14,11 +14,14 @@ import yaml
 
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError, nearest
+from lib.learn.loop import CHECKPOINTS
 from lib.score import metrics
+from lib.score.origin import origin
 from lib.task import attributes
 from lib.task.attributes import Answer, Task
 from lib.textfiles import read_yaml
 
+ORIGIN = "origin.json"  # in a run: data, code, versions and hardware that it was begun with
 NOT_PART_OF_A_RUN = ("folds", "workers", "compiled")  # how it is worked through, not what comes out
 
 
@@ -39,13 +42,9 @@ class Run:
         """Return the folder of a fold."""
         return self.folder / f"fold{fold}"
 
-    def finished(self, fold: int) -> bool:
-        """Tell whether a fold has been trained and its predictions written."""
-        return (self.fold(fold) / "test.parquet").exists()
-
     def unfinished(self, folds: list[int]) -> list[int]:
         """Return those of ``folds`` that are still to be trained."""
-        return [fold for fold in folds if not self.finished(fold)]
+        return [fold for fold in folds if fold not in self.folds]
 
     @property
     def folds(self) -> list[int]:
@@ -58,13 +57,11 @@ class Run:
         return {int(path.parent.name[4:]): pd.read_csv(path) for path in paths}
 
     def write_fold(self, fold: int, oof: pd.DataFrame, test: pd.DataFrame) -> None:
-        """Write a fold's tables, test last: it marks the fold as finished.
-
-        The checkpoint from which the fold could have been continued is removed.
-        """
+        """Write a fold's tables, test last: it is finished then, and needs no checkpoints."""
         artefacts.write_table(oof, self.fold(fold) / "oof.parquet")
         artefacts.write_table(test.assign(fold=fold), self.fold(fold) / "test.parquet")
-        (self.fold(fold) / "last.pt").unlink(missing_ok=True)
+        for name in CHECKPOINTS:
+            (self.fold(fold) / name).unlink(missing_ok=True)
 
     def metrics(self) -> dict:
         """Return metrics.json."""
@@ -80,17 +77,18 @@ class Run:
 
 
 def start(runs_dir: str, params: Mapping, task: Task) -> Run:
-    """Open ``runs_dir/<experiment>`` for writing, its parameters and task kept in it.
-
-    ArtefactError when the name holds a run with other parameters or another task.
-    """
+    """Open a run for writing; ArtefactError if its name has other parameters or another task."""
     run = Run(artefacts.resolve(runs_dir) / params["experiment"], dict(params), task)
+    now = origin(run.params)
     if any(run.folder.glob("fold*/*.pt")):
         _check_same_params(run.name, _params(run.folder), run.params)
         _check_same_task(run)
+        _check_same_origin(run, now)
     else:  # nothing is trained yet, so nothing is lost: the name is still free
         (run.folder / "precision.csv").unlink(missing_ok=True)
     _write(yaml.safe_dump(run.params, sort_keys=False), run.folder / "params.yaml")
+    if not (run.folder / ORIGIN).exists():
+        artefacts.write_json(now, run.folder / ORIGIN)
     _write((attributes.TASKS / f"{task.name}.yaml").read_text("utf-8"), run.folder / "task.yaml")
     return run
 
@@ -111,12 +109,9 @@ def _params(folder: Path) -> dict:
 
 
 def _check_same_params(name: str, old: dict, new: dict) -> None:
-    keys = (old.keys() | new.keys()) - set(NOT_PART_OF_A_RUN)
-    changes = [
-        f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
-        for key in sorted(keys)
-        if old.get(key) != new.get(key)
-    ]
+    keys = sorted((old.keys() | new.keys()) - set(NOT_PART_OF_A_RUN))
+    differ = [key for key in keys if old.get(key) != new.get(key)]
+    changes = [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in differ]
     if changes:
         raise ArtefactError(
             f"experiment={name!r} holds a run with other parameters ({'; '.join(changes)}). "
@@ -133,6 +128,20 @@ def _check_same_task(run: Run) -> None:
             f"run {run.name!r} was trained for another version of task {run.task.name!r}: put the "
             f"attributes, label and metric of {path} back into {run.task.name}.yaml, or give the "
             "changed task a file of its own and train for it"
+        )
+
+
+def _check_same_origin(run: Run, now: dict) -> None:
+    """Refuse to go on with other data; and with other code, unless the run is finished."""
+    path = run.folder / ORIGIN
+    before = json.loads(path.read_text()) if path.exists() else now
+    compared = ["data"] if (run.folder / "metrics.json").exists() else ["data", "code"]
+    changed = [what for what in compared if before[what] != now[what]]
+    if changed:
+        raise ArtefactError(
+            f"experiment={run.name!r} was begun with other {' and '.join(changed)} (commit "
+            f"{before['commit'] or 'unknown'}, now {now['commit'] or 'unknown'}), so its folds "
+            "would not belong together: choose another experiment name, or delete that run's folder"
         )
 
 
@@ -182,12 +191,10 @@ def finish(run: Run, fold_numbers: list[int]) -> dict:
     )
     artefacts.write_table(oof, run.folder / "oof.parquet")
     artefacts.write_table(test, run.folder / "test.parquet")
-    scores = _scores(oof, run.task) | {
-        "experiment": run.name,
-        "people": int(oof["person"].nunique()),
-        "test_photos_used": uses_test_photos(str(run.folder.parent), run.params),
-        "commit": artefacts.git_commit(),
-    }
+    scores = _scores(oof, run.task) | {"experiment": run.name}
+    scores["people"] = int(oof["person"].nunique())
+    scores["test_photos_used"] = uses_test_photos(str(run.folder.parent), run.params)
+    scores["commit"] = artefacts.git_commit()
     artefacts.write_json(scores, run.folder / "metrics.json")
     return scores
 
@@ -196,12 +203,8 @@ def _scores(oof: pd.DataFrame, task: Task) -> dict:
     if oof.empty:
         return {"oof_score": None, "metric": task.metric, "folds": []}
     overall, folds = metrics.scores(oof, task), metrics.by_fold(oof, task).reset_index()
-    return {
-        "oof_score": overall.pop(task.metric),
-        "metric": task.metric,
-        "folds": folds.to_dict(orient="records"),
-        **overall,
-    }
+    first = {"oof_score": overall.pop(task.metric), "metric": task.metric}
+    return {**first, "folds": folds.to_dict(orient="records"), **overall}
 
 
 def score_table(scores: dict) -> pd.DataFrame:

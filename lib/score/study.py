@@ -18,13 +18,10 @@ JOINED = "one run per attribute"  # the variant that single-attribute runs are j
 
 
 def find(runs_dir: str, baseline: str) -> tuple[Runs, Task]:
-    """Return the finished runs named ``<variant>_<seed>`` in ``runs_dir``, and their task.
-
-    ArtefactError when the baseline is not among them.
-    """
-    names = sorted(path.parent.name for path in artefacts.resolve(runs_dir).glob("*/metrics.json"))
-    parsed = [(name, re.fullmatch(r"(.+)_(\d+)", name)) for name in names]
-    found = {(m[1], int(m[2])): runs.load(runs_dir, name) for name, m in parsed if m}
+    """Return finished runs ``<variant>_<seed>`` and their task; ArtefactError without baseline."""
+    paths = sorted(artefacts.resolve(runs_dir).glob("*/metrics.json"))
+    parsed = [re.fullmatch(r"(.+)_(\d+)", path.parent.name) for path in paths]
+    found = {(m[1], int(m[2])): runs.load(runs_dir, m[0]) for m in parsed if m}
     variants = {variant for variant, _ in found}
     if baseline not in variants:
         raise ArtefactError(
@@ -55,11 +52,8 @@ def tables(found: Runs, task: Task, baseline: str, tta: str) -> Tables:
 
 def scores(tables: Tables, task: Task) -> pd.DataFrame:
     """Return a row per variant and seed: the task's metric, accuracy, the metric by attribute."""
-    rows = [
-        {"variant": variant, "seed": seed, **metrics.summary(oof, task)}
-        for (variant, seed), oof in tables.items()
-    ]
-    return pd.DataFrame(rows)
+    rows = {key: metrics.summary(oof, task) for key, oof in tables.items()}
+    return pd.DataFrame(rows).T.rename_axis(["variant", "seed"]).reset_index()
 
 
 def differences(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
@@ -69,10 +63,7 @@ def differences(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame
 
 
 def summary(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
-    """Return a row per variant, best first: mean and spread over seeds, of score and difference.
-
-    A spread is the largest value minus the smallest; differences are those of ``differences``.
-    """
+    """Return a row per variant, best first: mean and spread (range) of score and difference."""
     by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
     apart = differences(scores, task, baseline)
     columns = {

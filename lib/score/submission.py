@@ -45,9 +45,8 @@ def accepted(task: Task, part: str) -> list[str]:
 
 def probability_columns(task: Task) -> dict[str, list[str]]:
     """Return the columns of probabilities by part: of the label its class names."""
-    return {
-        part: list(task.classes()) if part == LABEL else task.columns(part) for part in task.parts()
-    }
+    parts = task.parts()
+    return {p: list(task.classes()) if p == LABEL else task.columns(p) for p in parts}
 
 
 def columns(task: Task) -> list[str]:
@@ -73,8 +72,7 @@ def answers(table: pd.DataFrame, task: Task) -> pd.DataFrame:
 def sample_ids(sample: Path, task: Task) -> list[str]:
     """Return the photos of a sample submission in their order; its answers are not used."""
     ids = _rows(sample, task)[task.answer.columns[0]]
-    repeated = [photo for photo, count in Counter(ids).items() if count > 1]
-    if repeated:
+    if repeated := [photo for photo, count in Counter(ids).items() if count > 1]:
         raise DataError(f"{sample} repeats {some(repeated, 'photos')}; get the file again")
     return ids
 
@@ -95,10 +93,10 @@ def check(submission: pd.DataFrame | Path | str, ids: Sequence[str], task: Task)
     photo, *answered = columns(task)
     _check_ids(frame[photo].astype(str).reset_index(drop=True), pd.Series(ids, dtype=str))
     text = frame[answered].astype(str).where(frame[answered].notna(), "").set_axis(ids)
-    _check_gaps(text)
-    check_answers = (
-        _check_probabilities if task.answer.format == "probabilities" else _check_classes
-    )
+    for column in text:
+        _refuse(text[column], text[column].str.strip() == "", "gaps", "answer every photo")
+    probable = task.answer.format == "probabilities"
+    check_answers = _check_probabilities if probable else _check_classes
     check_answers(text, task)
     if len(text) > 1 and (text.nunique() == 1).all():
         raise DataError(
@@ -111,8 +109,7 @@ def _read(path: Path, task: Task) -> pd.DataFrame:
     """Read a submission as text; a comma at the end of a row, harmless elsewhere, is refused."""
     table = _rows(path, task)
     rows = csv.reader(read_text(path).splitlines())
-    longer = [",".join(row) for row in rows if len(row) > len(table)]
-    if longer:
+    if longer := [",".join(row) for row in rows if len(row) > len(table)]:
         raise DataError(f"{some(longer, 'rows')} end in a comma too many; remove it")
     return pd.DataFrame(table, dtype=str)
 
@@ -145,18 +142,13 @@ def _check_ids(ids: pd.Series, expected: pd.Series) -> None:
         )
 
 
-def _check_gaps(text: pd.DataFrame) -> None:
-    for column in text:
-        _refuse(text[column], text[column].str.strip() == "", "gaps", "answer every photo")
-
-
 def _check_classes(text: pd.DataFrame, task: Task) -> None:
     for column, part in class_columns(task).items():
         classes = accepted(task, part)
-        fix = f"accepted are {classes[0]} to {classes[-1]}, written as whole numbers (3, not 3.0)"
-        if task.answer.format != "index":
-            fix = f"accepted are {some(classes, 'names')}"
-        _refuse(text[column], ~text[column].isin(classes), "outside the classes", fix)
+        numbers = f"{classes[0]} to {classes[-1]}, written as whole numbers (3, not 3.0)"
+        fix = numbers if task.answer.format == "index" else some(classes, "names")
+        wrong = ~text[column].isin(classes)
+        _refuse(text[column], wrong, "outside the classes", f"accepted are {fix}")
 
 
 def _check_probabilities(text: pd.DataFrame, task: Task) -> None:
@@ -171,8 +163,7 @@ def _check_probabilities(text: pd.DataFrame, task: Task) -> None:
 
 
 def _refuse(given: pd.Series, wrong: Sequence[bool], fault: str, fix: str) -> None:
-    rows = [f"{photo}: {answer!r}" for photo, answer in given[wrong].items()]
-    if rows:
+    if rows := [f"{photo}: {answer!r}" for photo, answer in given[wrong].items()]:
         raise DataError(f"answers {fault}: {some(rows, 'rows')}; {fix}")
 
 
@@ -185,7 +176,12 @@ def write(
     order, and is kept as ``name.parquet``. DataError as in ``check``. A file of that name with
     other contents is refused by a ParameterError, as a row of the ledger may point to it.
     """
-    path, place = submission_path(name, submissions_dir), pd.Series(range(len(ids)), list(ids))
+    if not re.fullmatch(r"[\w][\w.+-]*", name) or f"{name}.csv" == ledger.FILE:
+        raise ParameterError(
+            f"submission={name!r} names a file: use letters, digits and . _ + - only, "
+            "and not 'ledger'"
+        )
+    path, place = submissions_dir / f"{name}.csv", pd.Series(range(len(ids)), list(ids))
     rows = answers(table, task)
     frame = rows.sort_values(rows.columns[0], key=lambda photos: photos.map(place))
     check(frame, ids, task)
@@ -201,31 +197,16 @@ def write(
     return path
 
 
-def submission_path(name: str, submissions_dir: Path) -> Path:
-    """Return ``submissions_dir/name.csv``; ParameterError unless the name is a plain file name."""
-    if not re.fullmatch(r"[\w][\w.+-]*", name) or f"{name}.csv" == ledger.FILE:
-        raise ParameterError(
-            f"submission={name!r} names a file: use letters, digits and . _ + - only, "
-            "and not 'ledger'"
-        )
-    return submissions_dir / f"{name}.csv"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.submission", description="Check a submission before it is uploaded."
-    )
-    command = parser.add_subparsers(required=True).add_parser(
-        "check", help="refuse a file that would not score"
-    )
-    command.add_argument("file", type=Path, metavar="FILE", help="the CSV to be uploaded")
-    command.add_argument(
-        "--sample", type=Path, metavar="INFO", required=True, help="CSV that lists the test photos"
-    )
-    command.add_argument(
-        "--task", default=attributes.DEFAULT, help="name of a file in params/tasks"
-    )
+    purpose = "Check a submission before it is uploaded."
+    parser = argparse.ArgumentParser("python -m lib.submission", description=purpose)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("check", help="refuse a file that would not score")
+    add = command.add_argument
+    add("file", type=Path, metavar="FILE", help="the CSV to be uploaded")
+    add("--sample", type=Path, metavar="INFO", required=True, help="CSV that lists the test photos")
+    add("--task", default=attributes.DEFAULT, help="name of a file in params/tasks")
     options = parser.parse_args(arguments)
     try:
         task = attributes.load(options.task)

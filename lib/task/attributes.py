@@ -4,8 +4,7 @@
 derived from it. Two words recur: what is *recorded* of a photo is a class index or, for an ordered
 attribute, the number itself; a *class* is what is scored, such as a group of numbers.
 
-Nothing heavy is imported, so that a parameter file is checked in a moment; codes may be integers,
-NumPy arrays or pandas columns.
+Codes may be integers, NumPy arrays or pandas columns; nothing heavy is imported here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from itertools import product
 from math import prod
 
 from lib import PROJECT
-from lib.errors import ParameterError, nearest
+from lib.errors import ParameterError, nearest, one_of
 from lib.textfiles import kind, read_yaml
 
 TASKS = PROJECT / "params/tasks"
@@ -24,11 +23,12 @@ PER = ("photo", "person")
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "log_loss", "quadratic_kappa")
 ANSWERS = ("index", "name", "attributes", "probabilities")
 LABEL = "label"  # the name of all attributes together
+GROUPS = "groups"  # an ordered attribute that is learned by its scored groups, without order
 RESERVED = {  # columns of the tables that attributes stand in
     LABEL, "key", "split", "person", "id", "file", "status", "bytes", "modified", "fold", "photos",
-    "width", "height", "orientation", "sha256", "dhash", "brightness", "mean_r", "mean_g", "mean_b",
-    "std_r", "std_g", "std_b", "x0", "y0", "x1", "y1", "score", "source",
-    "accuracy", "people", *METRICS,
+    "width", "height", "orientation", "frames", "sha256", "dhash", "brightness",
+    "mean_r", "mean_g", "mean_b", "std_r", "std_g", "std_b", "x0", "y0", "x1", "y1", "score",
+    "source", "accuracy", "people", *METRICS,
 }  # fmt: skip
 
 
@@ -36,9 +36,8 @@ RESERVED = {  # columns of the tables that attributes stand in
 class Attribute:
     """One property of a photo, or of the person on it: ``per`` says which.
 
-    ``classes`` are the names that are scored. ``values`` is the first and last recorded number of
-    an ordered attribute, ``cuts`` the first number of every group but the lowest; both are empty
-    for unordered classes.
+    ``classes`` are scored. An ordered attribute has the first and last recorded number as
+    ``values``, and the first number of every group but the lowest as ``cuts``.
     """
 
     name: str
@@ -53,19 +52,13 @@ class Attribute:
         return bool(self.values)
 
     @property
-    def first(self) -> int:
-        """The smallest number that is recorded."""
-        return self.values[0] if self.ordered else 0
-
-    @property
-    def size(self) -> int:
-        """How many numbers can be recorded."""
-        return self.values[1] - self.values[0] + 1 if self.ordered else len(self.classes)
-
-    @property
     def recorded(self) -> range:
-        """Every number that can be recorded."""
-        return range(self.first, self.first + self.size)
+        """Every number that can be recorded: ``size`` many, from ``first``."""
+        first, last = self.values or (0, len(self.classes) - 1)
+        return range(first, last + 1)
+
+    first = property(lambda self: self.recorded.start)
+    size = property(lambda self: len(self.recorded))
 
     def group(self, recorded, cuts: Sequence[int] = ()):
         """Return the class of recorded numbers, by other ``cuts`` where they are given."""
@@ -92,11 +85,10 @@ class Attribute:
         """Return the recorded number of a table's word; ParameterError names what is accepted."""
         texts = {self.text(number): number for number in self.recorded}
         if text not in texts:
-            accepted = (
-                f"{self.first} to {self.recorded[-1]}" if self.ordered else ", ".join(self.classes)
-            )
-            hint = "" if self.ordered else nearest(text, self.classes)
-            raise ParameterError(f"{self.name}: {text!r} is not accepted, only {accepted}{hint}")
+            accepted = ", ".join(self.classes) + nearest(text, self.classes)
+            if self.ordered:
+                accepted = f"{self.first} to {self.recorded[-1]}"
+            raise ParameterError(f"{self.name}: {text!r} is not accepted, only {accepted}")
         return texts[text]
 
 
@@ -126,11 +118,8 @@ class Task:
     def __getitem__(self, name: str) -> Attribute:
         """Return an attribute; ParameterError names the nearest one that there is."""
         if name not in self.attributes:
-            known = ", ".join(self.attributes)
-            hint = nearest(name, self.attributes)
-            raise ParameterError(
-                f"task {self.name!r} has no attribute {name!r}, only {known}{hint}"
-            )
+            known = ", ".join(self.attributes) + nearest(name, self.attributes)
+            raise ParameterError(f"task {self.name!r} has no attribute {name!r}, only {known}")
         return self.attributes[name]
 
     @property
@@ -209,10 +198,7 @@ class Task:
 
     def checked_drop(self, drop: Mapping[str, Sequence]) -> dict[str, list[int]]:
         """Return recorded numbers to leave out, by attribute; unordered ones are given by name."""
-        return {
-            name: [self[name].parse(str(value)) for value in values]
-            for name, values in drop.items()
-        }
+        return {name: [self[name].parse(str(v)) for v in values] for name, values in drop.items()}
 
 
 def load(name: str) -> Task:
@@ -246,7 +232,7 @@ def _parse(values: Mapping, name: str) -> Task:
     label = values.get("label", list(found))
     if not isinstance(label, list) or sorted(map(str, label)) != sorted(found):
         raise ParameterError(f"label: {label!r} must list each attribute once: {', '.join(found)}")
-    metric = _one_of(values.get("metric", METRICS[0]), METRICS, "metric")
+    metric = one_of(METRICS, values.get("metric", METRICS[0]), "metric")
     return Task(name, {key: found[key] for key in label}, metric, _answer(values.get("answer", {})))
 
 
@@ -259,7 +245,7 @@ def _attribute(name: str, values: object) -> Attribute:
     if not isinstance(values, dict):
         raise ParameterError(f"{name}: {values!r} is {kind(values)}; write {{classes: [a, b]}}")
     _known(values, ("classes", "values", "cuts", "names", "per"), name)
-    per = _one_of(values.get("per", "photo"), PER, f"{name}: per")
+    per = one_of(PER, values.get("per", "photo"), f"{name}: per")
     if ("classes" in values) == ("values" in values):
         raise ParameterError(f"{name}: give either classes, or values with cuts and names")
     if "classes" in values:
@@ -269,11 +255,8 @@ def _attribute(name: str, values: object) -> Attribute:
 
 def _ordered(name: str, values: Mapping, per: str) -> Attribute:
     ends, cuts = values["values"], values.get("cuts", [])
-    if (
-        not isinstance(ends, list)
-        or [type(end) for end in ends] != [int, int]
-        or ends[0] >= ends[1]
-    ):
+    whole = isinstance(ends, list) and [type(end) for end in ends] == [int, int]
+    if not whole or ends[0] >= ends[1]:
         raise ParameterError(f"{name}: values={ends!r} must be the first and the last whole number")
     names = _texts(values.get("names", []), f"{name}: names")
     if not isinstance(cuts, list) or len(names) != len(cuts) + 1:
@@ -295,25 +278,12 @@ def _answer(values: object) -> Answer:
         raise ParameterError(f"answer: {values!r} is {kind(values)}; write {{format: index}}")
     _known(values, ("format", "columns"), "answer")
     columns = values.get("columns", list(Answer.columns))
-    if (
-        not isinstance(columns, list)
-        or len(columns) != 2
-        or not all(isinstance(c, str) for c in columns)
-    ):
+    if not isinstance(columns, list) or [type(column) for column in columns] != [str, str]:
         raise ParameterError(f"answer: columns: {columns!r} must be two names: photo and class")
-    return Answer(_one_of(values.get("format", "index"), ANSWERS, "answer: format"), tuple(columns))
+    return Answer(one_of(ANSWERS, values.get("format", "index"), "answer: format"), tuple(columns))
 
 
 def _known(values: Mapping, names: Sequence[str], what: str) -> None:
-    for key in values:
-        if key not in names:
-            known = ", ".join(names)
-            raise ParameterError(
-                f"{what}: {key!r} is not one of: {known}{nearest(str(key), names)}"
-            )
-
-
-def _one_of(value: object, names: Sequence[str], what: str) -> str:
-    if value not in names:
-        raise ParameterError(f"{what}={value!r} is not one of: {', '.join(names)}")
-    return str(value)
+    if unknown := [key for key in values if key not in names]:
+        hint = nearest(unknown[0], names)
+        raise ParameterError(f"{what}: {unknown[0]!r} is not one of: {', '.join(names)}{hint}")

@@ -18,10 +18,9 @@ from torch import Tensor
 from lib.task.attributes import Attribute
 from lib.task.targets import groups_matrix
 
-NEIGHBOUR_SHARE = (
-    1 / 21
-)  # of the range: the standard deviation of a recorded number's soft neighbours
-SPREAD_SHARE = 2 / 7  # of the range: the unit of regression, about the deviation of an even spread
+# Shares of the range: the standard deviation of a recorded number's soft neighbours, and the unit
+# of regression, about the deviation of an even spread.
+NEIGHBOUR_SHARE, SPREAD_SHARE = 1 / 21, 2 / 7
 
 
 class OrderedHead(NamedTuple):
@@ -32,14 +31,10 @@ class OrderedHead(NamedTuple):
     groups: Callable[..., Tensor]  # of attribute, outputs and cuts
 
 
-def _range(attribute: Attribute) -> int:
-    return attribute.size - 1
-
-
 def neighbour_kernel(attribute: Attribute) -> Tensor:
     """Return (size, size): row k is a normal distribution around number k, summing to 1."""
     numbers = torch.arange(attribute.size, dtype=torch.float32)
-    deviation = NEIGHBOUR_SHARE * _range(attribute)
+    deviation = NEIGHBOUR_SHARE * (attribute.size - 1)
     return torch.softmax(-((numbers[:, None] - numbers) ** 2) / (2 * deviation**2), dim=1)
 
 
@@ -85,7 +80,8 @@ def regression_groups(attribute: Attribute, outputs: Tensor, cuts: Sequence[int]
 
 def _units(attribute: Attribute) -> tuple[float, float]:
     """Return the centre and the unit of regression, in which outputs start near 0 and 1."""
-    return attribute.first + _range(attribute) / 2, SPREAD_SHARE * _range(attribute)
+    span = attribute.size - 1
+    return attribute.first + span / 2, SPREAD_SHARE * span
 
 
 def _between(at_least: list[Tensor]) -> Tensor:

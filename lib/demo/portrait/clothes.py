@@ -5,16 +5,7 @@ import numpy as np
 from lib.demo.portrait.camera import Shot
 from lib.demo.portrait.canvas import BLACK, WHITE, Canvas, brighter, grid
 from lib.demo.portrait.person import FABRICS, Person
-from lib.demo.portrait.shapes import (
-    SIDES,
-    closed,
-    ellipse,
-    points,
-    ribbon,
-    shift,
-    spline,
-    symmetric,
-)
+from lib.demo.portrait.shapes import SIDES, closed, ellipse, points, ribbon, spline, symmetric
 
 PLAIN_FABRICS = {
     "surgical": [[236, 240, 242], [156, 198, 222], [168, 214, 206]],
@@ -57,7 +48,7 @@ def draw_mask(canvas: Canvas, person: Person, shot: Shot) -> None:
     outline = _mask_outline(top, bottom, person.face * (0.92 if shot.mask == "chin" else 1))
     fabric = _fabric(shot.style, rng)
     _draw_ear_loops(canvas, person.face, shot.style, top, bottom - top)
-    canvas.soft(shift(outline, 0, 0.03), person.skin * 0.45, 0.5, 0.04)
+    canvas.soft(np.add(outline, (0, 0.03)), person.skin * 0.45, 0.5, 0.04)
     canvas.fill(outline, fabric)
     canvas.soft(ribbon(closed(outline), 0.05, taper=False), BLACK, 0.18, 0.02)
     _draw_folds(canvas, shot.style, outline, top, bottom - top)
@@ -102,7 +93,7 @@ def _draw_folds(canvas: Canvas, style: str, outline: np.ndarray, top: float, tal
         middle = (-0.3, y + bend * 0.7), (0, y + bend), (0.3, y + bend * 0.7)
         knots = points((-0.62, y), *middle, (0.62, y))
         canvas.soft(ribbon(knots, 0.022), BLACK * 4, 0.4, 0.008, outline)
-        canvas.soft(ribbon(shift(knots, 0, 0.025), 0.02), WHITE, 0.35, 0.008, outline)
+        canvas.soft(ribbon(np.add(knots, (0, 0.025)), 0.02), WHITE, 0.35, 0.008, outline)
 
 
 def draw_body(canvas: Canvas, person: Person) -> None:
@@ -115,15 +106,12 @@ def draw_body(canvas: Canvas, person: Person) -> None:
     throat = symmetric((0.36, 1.3), (0.4, 1.44), (0.2, 0.35 * 1.5 + 0.65 * dip), (0, dip))
     skin, clothes = person.skin, person.clothes
     canvas.fill(shoulders, clothes)
-    canvas.soft(shift(shoulders, 0, 0.5), clothes * 0.6, 0.5, 0.25, within=shoulders)
+    canvas.soft(np.add(shoulders, (0, 0.5)), clothes * 0.6, 0.5, 0.25, within=shoulders)
     canvas.fill(throat, skin * 0.88)
     canvas.fill(neck, skin * 0.86)
     canvas.soft(ellipse(0, 1.04, 0.5, 0.16), skin * (0.5, 0.42, 0.4), 0.75, 0.1, within=neck)
-    if person.collar == "shirt":
-        _draw_shirt_collar(canvas, clothes)
-
-
-def _draw_shirt_collar(canvas: Canvas, clothes: np.ndarray) -> None:
+    if person.collar != "shirt":
+        return
     for side in SIDES:
         flap = points((0.4, 1.28), (0.54, 1.42), (0.42, 1.9), (0.05, 1.88)) * (side, 1)
         canvas.fill(flap, brighter(clothes, 1.15, 12))

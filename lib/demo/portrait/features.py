@@ -4,7 +4,7 @@ import numpy as np
 
 from lib.demo.portrait.canvas import BLACK, WHITE, Canvas, brighter, noise
 from lib.demo.portrait.person import GREY, Person
-from lib.demo.portrait.shapes import SIDES, ellipse, points, ribbon, shift, spline, symmetric
+from lib.demo.portrait.shapes import SIDES, ellipse, points, ribbon, spline, symmetric
 
 MAKE_UP = np.float32([186, 62, 66])
 
@@ -27,14 +27,14 @@ def _draw_eyeball(canvas: Canvas, person: Person, side: int, gaze: float) -> Non
     scale, centre, droop = _eye_place(person, side)
     upper = (-0.06, -0.06 + droop / 2), (0.05, -0.068 + droop), (0.155, droop / 2)
     almond = points((-0.15, 0.025), *upper, (0.06, 0.05), (-0.06, 0.055))
-    white, look = spline(almond * scale + centre), shift(centre, 0.035 * gaze, -0.005)
+    white, look = spline(almond * scale + centre), np.add(centre, (0.035 * gaze, -0.005))
     canvas.soft(ellipse(*centre, 0.21, 0.11), person.skin * (0.6, 0.5, 0.47), 0.6, 0.05)
     canvas.fill(white, (238, 232, 228), atop=True)
     iris, inside = 0.068 * person.eye, {"within": white, "atop": True}
     canvas.fill(ellipse(*look, iris, iris), person.iris * 0.6, **inside)
     canvas.fill(ellipse(*look, 0.8 * iris, 0.8 * iris), person.iris * 1.25, **inside)
     canvas.fill(ellipse(*look, 0.028, 0.028), BLACK, **inside)
-    canvas.fill(ellipse(*shift(look, 0.022, -0.026), 0.013, 0.013), WHITE, 0.95, **inside)
+    canvas.fill(ellipse(*np.add(look, (0.022, -0.026)), 0.013, 0.013), WHITE, 0.95, **inside)
 
 
 def _draw_lids(canvas: Canvas, person: Person, side: int) -> None:
@@ -44,12 +44,12 @@ def _draw_lids(canvas: Canvas, person: Person, side: int) -> None:
     lid = points((-0.155, 0.03), *upper) * scale + centre
     lower = points((-0.12, 0.05), (0, 0.068), (0.14, 0.015)) * scale + centre
     canvas.stroke(lid, person.hair * 0.4, 0.024 + 0.018 * person.lashes, 0.95)
-    canvas.stroke(shift(lid, 0, -0.05), person.skin * (0.6, 0.5, 0.46), 0.02, 0.7, 0.006)
+    canvas.stroke(np.add(lid, (0, -0.05)), person.skin * (0.6, 0.5, 0.46), 0.02, 0.7, 0.006)
     canvas.stroke(lower, person.skin * (0.62, 0.48, 0.46), 0.014, 0.6, 0.004)
     if person.lashes > 0.5:
         lash = points((0.1, -0.05), (0.165, -0.02), (0.215, -0.06)) * scale + centre
         canvas.stroke(lash, BLACK, 0.024, 0.9)
-        shadow = ellipse(*shift(centre, 0.02 * side, -0.09), 0.14, 0.04)
+        shadow = ellipse(*np.add(centre, (0.02 * side, -0.09)), 0.14, 0.04)
         canvas.soft(shadow, MAKE_UP * 0.8, 0.35 * person.lashes, 0.025)
 
 

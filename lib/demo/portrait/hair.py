@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.demo.portrait.canvas import Canvas, grid
 from lib.demo.portrait.person import GREY, Person
-from lib.demo.portrait.shapes import SIDES, ellipse, mirror, points, ribbon, shift, spline
+from lib.demo.portrait.shapes import SIDES, ellipse, mirror, points, ribbon, spline
 
 STRANDS = 640
 LENGTHS = {"long": 1.45, "bob": 0.78}  # y where the hair next to the face ends
@@ -63,23 +63,19 @@ def draw_front_hair(canvas: Canvas, person: Person, hair: np.ndarray) -> None:
     side = 0.35 * volume if person.style == "crop" else volume
     crown = (0, -1.13 - volume), (0.42 + 0.5 * volume, -1.03 - 0.7 * volume)
     dome, edge = points(*crown, (0.66 + side, -0.72), (0.73 + side, -0.36)), hairline(person)
-    outline = spline(mirror(np.vstack([dome, shift(edge[:1], 0.07, 0.02), edge])))
-    canvas.fill(outline, hair, blur=0.012, weight=_scalp_cover(person.thinning))
+    outline = spline(mirror(np.vstack([dome, np.add(edge[:1], (0.07, 0.02)), edge])))
+    x, y = grid()
+    scalp = np.exp(-((x / 0.5) ** 2) - ((y + 0.98) / 0.28) ** 2)  # shows on top as hair thins
+    cover = 1 - np.clip(2 * person.thinning * scalp - 0.4, 0, 0.96)
+    canvas.fill(outline, hair, blur=0.012, weight=cover)
     if person.style in LENGTHS:
         _draw_locks(canvas, hair, LENGTHS[person.style], volume)
 
 
 def draw_hair_shadow(canvas: Canvas, person: Person) -> None:
     """Draw the shadow of the hair's front edge on the forehead."""
-    edge = shift(mirror(hairline(person)), 0, 0.04)
+    edge = np.add(mirror(hairline(person)), (0, 0.04))
     canvas.soft(ribbon(edge, 0.07), person.skin * 0.5, 0.4 * (1 - person.thinning), 0.035)
-
-
-def _scalp_cover(thinning: float) -> np.ndarray:
-    """Return how much of the scalp the hair hides at each pixel: less on top as it thins."""
-    x, y = grid()
-    top = np.exp(-((x / 0.5) ** 2) - ((y + 0.98) / 0.28) ** 2)
-    return 1 - np.clip(2 * thinning * top - 0.4, 0, 0.96)
 
 
 def _draw_locks(canvas: Canvas, hair: np.ndarray, length: float, volume: float) -> None:

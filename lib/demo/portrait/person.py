@@ -33,8 +33,6 @@ FRAME_WIDTH = 0.014  # of glasses, face units
 class Person:
     """What stays the same over the photos of one person. Shares and strengths are 0..1."""
 
-    gender: int  # male 0, female 1
-    age: int  # recorded, years
     wrinkles: float
     grey: float  # share of grey strands
     thinning: float
@@ -79,8 +77,6 @@ def random_person(
     sign = lambda spread: feminine + rng.normal(0, spread)  # noqa: E731 - the axis plus own noise
     wrinkles = float(np.clip((look - 19) / 44, 0, 1.2) ** 0.75)  # changes most around 30
     return Person(
-        gender,
-        age,
         wrinkles,
         clothes=FABRICS[fabric],
         wall=WALLS[wall],
@@ -96,11 +92,9 @@ def random_person(
 
 def _ageing_hair(rng: np.random.Generator, look: float, sign: Callable) -> dict:
     dye = lambda: rng.choice([1, 0.45], p=[0.85, 0.15])  # noqa: E731 - some dye their hair
-    return {
-        "grey": squash((look + rng.normal(0, 3) - 53) / 5) * dye(),
-        "thinning": float(np.clip((look - 30) / 34 + rng.normal(0, 0.12), 0, 1))
-        * squash(-1.6 * sign(0.3)),
-    }
+    grey = squash((look + rng.normal(0, 3) - 53) / 5) * dye()
+    thin = float(np.clip((look - 30) / 34 + rng.normal(0, 0.12), 0, 1)) * squash(-1.6 * sign(0.3))
+    return {"grey": grey, "thinning": thin}
 
 
 def _face(rng: np.random.Generator, wrinkles: float, sign: Callable) -> dict:

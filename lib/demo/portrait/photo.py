@@ -1,7 +1,4 @@
-"""A photo of a synthetic person: wall, body and head in layers, lit, turned and laid on each other.
-
-What stays the same over a person's photos is drawn once.
-"""
+"""A photo of a synthetic person: wall, body and head in layers, lit, turned, on each other."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -32,12 +29,11 @@ def layers(person: Person) -> Layers:
     strands = hair.hair_picture(person)
     hair.draw_back_hair(behind, person, strands)
     hair.draw_front_hair(front, person, strands)
-    parts = (
-        skin.draw_skin, skin.draw_wrinkles, features.draw_beard, features.draw_nose,
-        features.draw_brows, hair.draw_hair_shadow,
-    )  # fmt: skip
-    for draw in parts:
+    skin.draw_skin(face, person)
+    skin.draw_wrinkles(face, person)
+    for draw in (features.draw_beard, features.draw_nose, features.draw_brows):
         draw(face, person)
+    hair.draw_hair_shadow(face, person)
     if person.earrings:
         clothes.draw_earrings(face, person)
     return Layers(_room(person), _interleave(behind.planes), face.planes, front.planes)

@@ -15,11 +15,6 @@ def points(*pairs: tuple[float, float]) -> np.ndarray:
     return np.float64(pairs)
 
 
-def shift(outline: np.ndarray, x: float, y: float) -> np.ndarray:
-    """Move points by (x, y)."""
-    return np.add(outline, (x, y))
-
-
 def mirror(right: np.ndarray) -> np.ndarray:
     """Add the mirror image to a right half, listed from top to bottom; x = 0 is not doubled."""
     left = right[right[:, 0] != 0] * (-1, 1)

@@ -4,7 +4,7 @@ import numpy as np
 
 from lib.demo.portrait.canvas import Canvas, brighter, noise
 from lib.demo.portrait.person import Person
-from lib.demo.portrait.shapes import SIDES, ellipse, points, ribbon, shift, symmetric
+from lib.demo.portrait.shapes import SIDES, ellipse, points, ribbon, symmetric
 
 
 def head_outline(person: Person) -> np.ndarray:
@@ -43,20 +43,12 @@ def _crease(canvas: Canvas, person: Person, knots: np.ndarray, width: float, dep
     """Draw a fold of the skin, dark with a bright edge below; ``depth`` is clipped to 0..1."""
     depth, dark = np.clip(depth, 0, 1), person.skin * (0.6, 0.5, 0.45)
     canvas.stroke(knots, dark, width * (0.6 + 0.6 * person.wrinkles), 0.65 * depth, 0.007)
-    below = shift(knots, 0, 1.1 * width)
+    below = np.add(knots, (0, 1.1 * width))
     canvas.stroke(below, brighter(person.skin, 1.12), width, 0.35 * depth, 0.01)
 
 
 def draw_wrinkles(canvas: Canvas, person: Person) -> None:
-    """Draw all lines of the face, as deep as the person is old."""
-    _draw_forehead_lines(canvas, person)
-    for side in SIDES:
-        _draw_eye_lines(canvas, person, side)
-        _draw_cheek_lines(canvas, person, side)
-
-
-def _draw_forehead_lines(canvas: Canvas, person: Person) -> None:
-    """Draw lines across the forehead and the frown between the brows."""
+    """Draw all lines of the face, as deep as the person is old, from the forehead down."""
     w, rng = person.wrinkles, np.random.default_rng(person.texture_seed + 2)
     for row in range(4):
         y, span, dip = -0.46 - 0.1 * row, rng.uniform(0.3, 0.44), rng.uniform(-0.015, 0.015, 2)
@@ -66,10 +58,11 @@ def _draw_forehead_lines(canvas: Canvas, person: Person) -> None:
     for side in SIDES:
         frown = points((0.06, -0.38), (0.07, -0.24)) * (side, 1)
         _crease(canvas, person, frown, 0.02, 0.8 * w - 0.2)
+        _draw_side_lines(canvas, person, side)
 
 
-def _draw_eye_lines(canvas: Canvas, person: Person, side: int) -> None:
-    """Draw crow's feet and the bag under one eye."""
+def _draw_side_lines(canvas: Canvas, person: Person, side: int) -> None:
+    """Draw crow's feet, the bag under the eye, the fold from nose to mouth, and the jowl."""
     w, flip = person.wrinkles, (side, 1)
     for lift in (-0.09, -0.02, 0.05):
         foot = points((0.49, -0.1 + lift / 2), (0.56, -0.1 + lift), (0.63, -0.1 + 1.7 * lift))
@@ -78,11 +71,6 @@ def _draw_eye_lines(canvas: Canvas, person: Person, side: int) -> None:
     canvas.soft(shadow, person.skin * (0.72, 0.6, 0.6), 0.04 + 0.8 * w, 0.03)
     bag = points((0.17, 0.02), (0.26, 0.09), (0.38, 0.09), (0.46, 0.02)) * flip
     _crease(canvas, person, bag, 0.018, 0.95 * w)
-
-
-def _draw_cheek_lines(canvas: Canvas, person: Person, side: int) -> None:
-    """Draw the fold from nose to mouth, and the jowl, of one side."""
-    w, flip = person.wrinkles, (side, 1)
     fold = points((0.19, 0.27), (0.29, 0.4), (0.36, 0.58)) * flip
     _crease(canvas, person, fold, 0.026, 0.1 + 0.9 * w)
     shadow = ribbon(points((0.2, 0.27), (0.3, 0.42), (0.37, 0.6)) * flip, 0.06)
