@@ -85,7 +85,8 @@ def start(runs_dir: str, params: Mapping, task: Task) -> Run:
         _check_same_task(run)
         _check_same_origin(run, now)
     else:  # nothing is trained yet, so nothing is lost: the name is still free
-        (run.folder / "precision.csv").unlink(missing_ok=True)
+        for name in ("precision.csv", ORIGIN):
+            (run.folder / name).unlink(missing_ok=True)
     _write(yaml.safe_dump(run.params, sort_keys=False), run.folder / "params.yaml")
     if not (run.folder / ORIGIN).exists():
         artefacts.write_json(now, run.folder / ORIGIN)
