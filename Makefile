@@ -4,20 +4,24 @@ RUN := .venv/bin/python
 STAMP := .venv/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo study recipes test lint format lab bench check clean
+.PHONY: help env lock demo study recipes test lint format lab soak bench check clean
 
 help:  ## list the targets, as here
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
 
-env: $(STAMP)  ## .venv from requirements.txt (PYTHON=python3.12 chooses the interpreter)
+env: $(STAMP)  ## .venv from requirements.lock (PYTHON=python3.12 chooses the interpreter)
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("Python %d.%d is too old: numpy 2.4 and pandas 3 need 3.11 or newer; try: make PYTHON=python3.12" % sys.version_info[:2])'
 	@echo "Making .venv: some minutes, up to 6 GB"
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+lock: env  ## make requirements.lock again, after a change of requirements.txt
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --output-file requirements.lock requirements.txt
 
 demo: env  ## synthetic people, every stage, submissions/demo.csv, a table of scores
 	$(RUN) -m lib.run params/demo.yaml
@@ -31,8 +35,8 @@ study: env  ## one ingredient at a time on the demo data, and a page (26 minutes
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/study.yaml
 
-test: lint  ## what lint checks, and every test
-	$(RUN) -m pytest
+test: lint  ## what lint checks, every test on two cores, and what share of lib/ they reach
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --cov
 
 lint: env  ## rules and format of code and notebooks, types, words; changes nothing
 	.venv/bin/ruff check .
@@ -47,6 +51,9 @@ format: env  ## format code and notebooks, and fix what ruff can fix safely
 lab: env  ## JupyterLab over this folder, without its news and update checks (.jupyter/overrides.json)
 	.venv/bin/jupyter lab --LabApp.app_settings_dir="$(CURDIR)/.jupyter"
 
+soak: env  ## kill a chain of runs at random moments and compare what it leaves (15 minutes)
+	$(RUN) tests/soak.py
+
 bench: env  ## speed and memory against peers and limits (5 minutes, on a quiet machine)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/bench.yaml
@@ -55,5 +62,5 @@ check: env  ## check every parameter file, running nothing
 	@find params -name '*.yaml' -not -path 'params/tasks/*' | sort | while read -r file; do echo "$$file"; $(RUN) -m lib.run --check "$$file" >/dev/null || exit 1; done
 
 clean:  ## remove the environment and caches; data, work, runs and submissions stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info
 	find lib tests notebooks .ci \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
