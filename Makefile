@@ -36,7 +36,7 @@ study: env  ## one ingredient at a time on the demo data, and a page (26 minutes
 	$(RUN) -m lib.run params/study.yaml
 
 test: lint  ## what lint checks, every test on two cores, and what share of lib/ they reach
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile --cov
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --cov
 
 lint: env  ## rules and format of code and notebooks, types, words; changes nothing
 	.venv/bin/ruff check .

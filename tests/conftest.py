@@ -15,9 +15,15 @@ from lib.runner.stages import notebook_of
 from lib.task.attributes import load
 
 TASK = load("mask")
+LONGEST = ("test_digits", "test_chain", "test_glasses", "test_kill", "test_recipes")
 PARAMS = {name: value.default for name, value in declared(notebook_of("train")).items()}
 STEMS = {**{f"mask{k}": 0 for k in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 AGES = (22, 45, 60)
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """Start the longest files first, so that no process waits for the other at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def tiny_images(people_per_cell: int = 3, test_photos: int = 20) -> pd.DataFrame:
