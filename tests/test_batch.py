@@ -12,7 +12,6 @@ from test_run import write_notebook
 from lib import PROJECT
 from lib.errors import ArtefactError, ParameterError
 from lib.runner import batch, chain, finished, parameters, stages
-from lib.score import runs
 
 TRAIN = """\
 run = Path(runs_dir) / experiment
@@ -98,10 +97,6 @@ def test_a_run_may_be_divided_among_experiments(place, capsys):
     (place / "b.yaml").write_text("experiment: a\nworkers: 4\nstages: [train]\n")
     assert chain.main([*files(place, "ab"), "--check"]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("b train ")
-
-
-def test_what_may_differ_is_what_a_run_ignores():
-    assert stages.SPLITS_WORK == runs.NOT_PART_OF_A_RUN
 
 
 def test_an_experiment_may_need_an_earlier_one_but_no_later_one(place, capsys):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from lib import PROJECT
 from lib.errors import FacefoldError, ParameterError, nearest, pick
+from lib.learn.checks import NOT_PART_OF_A_RUN
 from lib.runner import parameters
 from lib.runner.parameters import Parameter, check_names, check_together, checked, declared
 from lib.textfiles import kind, read_yaml
@@ -49,7 +50,6 @@ NEEDS = {  # parameters that name what another stage has made: that stage, and i
     "init_from": ("train", "experiment"),
     "pseudo_labels": ("ensemble", "submission"),
 }
-SPLITS_WORK = ("folds", "workers", "compiled")  # may differ between trainings of one run
 
 
 class Entry(NamedTuple):
@@ -279,7 +279,7 @@ def _check_name(step: Step, before: Sequence[Step]) -> None:
         changes = [
             f"{key} {other.settings[key]!r} and {value!r}"
             for key, value in step.settings.items()
-            if value != other.settings[key] and key not in SPLITS_WORK
+            if value != other.settings[key] and key not in NOT_PART_OF_A_RUN
         ]
         if changes:
             raise ParameterError(

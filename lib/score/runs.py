@@ -14,6 +14,7 @@ import yaml
 
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError, nearest
+from lib.learn.checks import NOT_PART_OF_A_RUN
 from lib.learn.loop import CHECKPOINTS
 from lib.score import metrics
 from lib.score.origin import origin
@@ -22,7 +23,6 @@ from lib.task.attributes import Answer, Task
 from lib.textfiles import read_yaml
 
 ORIGIN = "origin.json"  # in a run: data, code, versions and hardware that it was begun with
-NOT_PART_OF_A_RUN = ("folds", "workers", "compiled")  # how it is worked through, not what comes out
 
 
 @dataclass(frozen=True)
