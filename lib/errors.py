@@ -1,6 +1,7 @@
 """What can be wrong with what a user gives: a message names value, what is accepted, and fix."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -21,6 +22,33 @@ class DataError(FacefoldError, ValueError):
 
 class ArtefactError(FacefoldError, RuntimeError):
     """An artefact of an earlier stage is missing, or belongs to other parameters."""
+
+
+class Faults:
+    """Faults of what a user gives, collected so that all are told at once."""
+
+    def __init__(self):
+        self.found: list[str] = []
+
+    def add(self, fault: str) -> None:
+        """Keep a fault."""
+        self.found.append(fault)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep the fault that ends this block."""
+        try:
+            yield
+        except FacefoldError as error:
+            self.add(str(error))
+
+    def tell(self) -> None:
+        """Raise a ParameterError with all faults, each once, if there are any."""
+        found = list(dict.fromkeys(self.found))
+        if len(found) > 1:
+            raise ParameterError(f"{len(found)} faults\n  " + "\n  ".join(found))
+        if found:
+            raise ParameterError(found[0])
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

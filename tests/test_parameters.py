@@ -170,6 +170,15 @@ def test_what_papermill_hands_over_is_checked(kernel, given, message):
     assert message in str(caught.value)
 
 
+def test_everything_that_is_wrong_is_told_at_once(kernel):
+    with pytest.raises(ParameterError) as caught:
+        collect("n", papermill(kernel, shufle=True, lerning=1, rate="high"))
+    first, *told = str(caught.value).splitlines()
+    assert first == "3 faults"
+    starts = ["n: 'shufle'", "n: 'lerning'", "n: rate: 'high'"]
+    assert [line.strip()[: len(start)] for line, start in zip(told, starts, strict=True)] == starts
+
+
 def test_a_cell_edited_by_hand_is_checked(kernel):
     with pytest.raises(ParameterError, match="n: rate: 'high' is text"):
         collect("n", kernel | {"rate": "high"})

@@ -1,14 +1,13 @@
 """Combinations of parameters that mean nothing are refused before training, all of them at once.
 
 A rule is a condition on the parameters and the sentence that explains it; a new one is an entry of
-RULES. Types and choices are checked before, by ``lib.runner.parameters``. Nothing heavy is
-imported, so that ``lib.run --check`` knows these rules too.
+RULES. ``lib.runner.parameters`` checks types, choices and words of the task before, and tells what
+is broken: in ``lib.run --check``, and in the notebook. Nothing heavy is imported.
 """
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
-from lib.errors import ParameterError
 from lib.task.attributes import GROUPS, Task
 
 PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")  # parts of two photos in one
@@ -122,15 +121,10 @@ RULES: list[Rule] = [
 ]
 
 
-def check(params: Mapping, task: Task) -> None:
-    """Raise a ParameterError with a sentence for every rule that the parameters break."""
-    task.checked_cuts(params["cuts"])
-    task.checked_drop(params["drop"])
-    task.learned(params["pseudo_thresholds"])
+def broken(params: Mapping, task: Task) -> list[str]:
+    """Return a sentence for every rule that the parameters break; their words fit the task."""
     facts = dict(params) | _facts(params, task)
-    broken = [sentence for holds, sentence in RULES if holds(SimpleNamespace(**facts))]
-    if broken:
-        raise ParameterError("\n".join(sentence.format(**facts) for sentence in broken))
+    return [rule.format(**facts) for holds, rule in RULES if holds(SimpleNamespace(**facts))]
 
 
 def _facts(params: Mapping, task: Task) -> dict:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lib.errors import FacefoldError, ParameterError
+from lib.errors import FacefoldError, Faults, ParameterError
 from lib.runner import batch, stops
 from lib.runner.batch import Experiment
 from lib.runner.kernels import shown
 from lib.runner.parameters import declared
-from lib.runner.stages import STAGES, Faults, Layer, notebook_of, plan_batch, read_layer
+from lib.runner.stages import STAGES, Layer, notebook_of, plan_batch, read_layer
 from lib.textfiles import parse_yaml
 
 RANK = int(os.environ.get("RANK", 0))  # number of this process of accelerate launch

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib import PROJECT
-from lib.errors import ArtefactError, ParameterError, nearest
+from lib.errors import ArtefactError, Faults, ParameterError, nearest
+from lib.learn import checks
 from lib.task.attributes import Task, load
 from lib.textfiles import kind, parse_yaml
 
@@ -78,17 +79,20 @@ def collect(notebook: str, variables: dict[str, object]) -> dict[str, object]:
     """Return the parameters of ``notebooks/<notebook>.ipynb`` out of a kernel's ``globals()``.
 
     Each is converted, checked and set again, so that its name means the same. A ParameterError
-    names the parameter that is wrong, that is not set, or that papermill was given although the
-    notebook does not declare it.
+    names every parameter that is wrong, that is not set, or that papermill was given although the
+    notebook does not declare it, and tells what does not fit together.
     """
-    table = declared(NOTEBOOKS / f"{notebook}.ipynb")
-    check_names(_injected(variables), table, notebook)
-    values = {}
+    table, faults, values = declared(NOTEBOOKS / f"{notebook}.ipynb"), Faults(), {}
+    check_names(_injected(variables), table, notebook, faults)
     for name, parameter in table.items():
         if name not in variables:
-            raise ParameterError(f"{notebook}: {name} is not set: run the parameters cell again")
-        values[name] = checked(variables[name], parameter, f"{notebook}: {name}")
-    check_together(values, notebook)
+            faults.add(f"{notebook}: {name} is not set: run the parameters cell again")
+            continue
+        with faults.collected():
+            values[name] = checked(variables[name], parameter, f"{notebook}: {name}")
+    faults.tell()  # what has a wrong type cannot be compared
+    check_together(values, notebook, faults)
+    faults.tell()
     variables.update(values)
     return values
 
@@ -99,14 +103,15 @@ def _injected(variables: Mapping[str, Any]) -> list[str]:
     return [name for cell in cells for name in _assignments(cell)]
 
 
-def check_names(names: Iterable[str], known: Iterable[str], source: str, what: str = "") -> None:
-    """Raise a ParameterError for the first of ``names`` that is not ``known``."""
-    for name in names:
-        if name not in known:
-            raise ParameterError(
-                f"{source}: {name!r} is no parameter{what}{nearest(name, known)}: correct or "
-                "remove it (python -m lib.run --list shows all)"
-            )
+def check_names(
+    names: Iterable[str], known: Iterable[str], source: str, faults: Faults, what: str = ""
+) -> None:
+    """Add a fault for each of ``names`` that is not ``known``."""
+    for name in (name for name in names if name not in known):
+        faults.add(
+            f"{source}: {name!r} is no parameter{what}{nearest(name, known)}: correct or "
+            "remove it (python -m lib.run --list shows all)"
+        )
 
 
 def checked(value: object, parameter: Parameter, source: str) -> object:
@@ -190,23 +195,30 @@ BY_TASK = {  # parameters in the words of the task, and what refuses a word that
 }
 
 
-def check_together(values: Mapping[str, Any], source: str) -> None:
-    """Raise a ParameterError for a name of a file, or a word of the task, that is not accepted."""
-    for name in FILE_NAMES:
-        if name in values and not re.fullmatch(r"\w[\w.+-]*", values[name]):
-            raise ParameterError(
+def check_together(values: Mapping[str, Any], source: str, faults: Faults) -> None:
+    """Add what does not fit: names of files, words of the task, combinations for training."""
+    for name in (name for name in FILE_NAMES if name in values):
+        if not re.fullmatch(r"\w[\w.+-]*", values[name]):
+            faults.add(
                 f"{source}: {name}={values[name]!r} names a file: write letters, digits and . _ + -"
             )
     if str(values.get("submission")).lower() == "ledger":
-        raise ParameterError(
+        faults.add(
             f"{source}: submission={values['submission']!r} would take the place of the ledger's "
             "file: choose another name"
         )
-    if "task" not in values:
-        return
-    task = load(values["task"])
+    if "task" in values:
+        with faults.collected():
+            _check_task(values, load(values["task"]), source, faults)
+
+
+def _check_task(values: Mapping[str, Any], task: Task, source: str, faults: Faults) -> None:
+    wrong = Faults()
     for name, check in BY_TASK.items():
         try:
             check(task, values.get(name, {}))
         except ParameterError as error:
-            raise ParameterError(f"{source}: {name}: {error}") from None
+            wrong.add(f"{source}: {name}: {error}")
+    faults.found += wrong.found
+    if "head" in values and not wrong.found:  # a notebook that trains
+        faults.found += [f"{source}: {fault}" for fault in checks.broken(values, task)]

@@ -6,13 +6,12 @@ before any kernel starts; nothing heavy is imported.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib import PROJECT
-from lib.errors import FacefoldError, ParameterError, nearest, pick
+from lib.errors import Faults, ParameterError, nearest, pick
 from lib.learn.checks import NOT_PART_OF_A_RUN
 from lib.runner import parameters
 from lib.runner.parameters import Parameter, check_names, check_together, checked, declared
@@ -89,29 +88,6 @@ class Step(NamedTuple):
     def makes(self) -> list[str]:
         """The paths of what it makes for later stages."""
         return [path.format(**self.settings) for path in STAGES[self.stage].makes]
-
-
-class Faults:
-    """What is wrong with a plan, collected so that everything is told at once."""
-
-    def __init__(self):
-        self.found: list[str] = []
-
-    @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Keep the fault that ends this block."""
-        try:
-            yield
-        except FacefoldError as error:
-            self.found.append(str(error))
-
-    def tell(self) -> None:
-        """Raise a ParameterError with all faults, each once, if there are any."""
-        found = list(dict.fromkeys(self.found))
-        if len(found) > 1:
-            raise ParameterError(f"{len(found)} faults\n  " + "\n  ".join(found))
-        if found:
-            raise ParameterError(found[0])
 
 
 def notebook_of(stage: str) -> Path:
@@ -221,14 +197,14 @@ def _check_keys(
 ) -> None:
     known = {name for table in tables.values() for name in table}
     for key in (key for key in values if key not in known):
-        with faults.collected():
-            owners = [name for name in _others(tables) if key in declared(notebook_of(name))]
-            if owners:
-                raise ParameterError(
-                    f"{source}: {key!r} is no parameter of {', '.join(tables)}, but of "
-                    f"{' and '.join(owners)}: add that stage, or move or remove the key"
-                )
-            check_names([key], known, source, f" of {', '.join(tables)}")
+        owners = [name for name in _others(tables) if key in declared(notebook_of(name))]
+        if owners:
+            faults.add(
+                f"{source}: {key!r} is no parameter of {', '.join(tables)}, but of "
+                f"{' and '.join(owners)}: add that stage, or move or remove the key"
+            )
+        else:
+            check_names([key], known, source, faults, f" of {', '.join(tables)}")
 
 
 def _others(tables: Mapping[str, Mapping]) -> list[str]:
@@ -250,8 +226,7 @@ def _step(
             with faults.collected():
                 values[key] = checked(given[key], table[key], f"{source}: {key}")
     settings = {name: parameter.default for name, parameter in table.items()} | values
-    with faults.collected():
-        check_together(settings, entry.stage)
+    check_together(settings, entry.stage, faults)
     return Step(entry.stage, values, settings)
 
 
