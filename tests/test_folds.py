@@ -78,7 +78,8 @@ def test_none_trains_on_everyone(people):
 def test_a_count_that_leaves_a_fold_without_a_group_names_the_scarcest(people, count):
     scarcest = people.groupby(TASK.strata(people)).size().min()
     with pytest.raises(
-        ParameterError, match=rf"fold_count={count} must be from 2 to {scarcest}, .*>=60"
+        ParameterError,
+        match=rf"fold_count={count} must be from 2 to {scarcest}: .*>=60.*people_limit",
     ):
         assign(people, fold_count=count)
 
@@ -111,3 +112,36 @@ def test_photos_without_groups_are_balanced_by_their_classes():
     found = folds.assign(photos, task, "kfold", 5, 0)
     counts = photos.groupby([found, "colour"]).size().unstack()
     assert (counts == [6, 2]).all(axis=None)
+
+
+def people_of_several_classes():
+    """Return photos of a task that records nothing per person: two of its classes are rare."""
+    task = parse({"attributes": {"mood": {"classes": ["calm", "glad", "sad"]}}}, "made", "")
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"p{person}", mood)
+        for person in range(60)
+        for mood in [0, *rng.choice([0, 0, 1, 2], 1 + person % 5)]
+    ]
+    return task, pd.DataFrame(rows, columns=["person", "mood"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_a_fact_of_people_every_photo_counts(seed):
+    task, photos = people_of_several_classes()
+    every, first = folds.balanced_over(photos, task), photos.groupby("person")[["mood"]].first()
+    spread = []
+    for rows in (every, first):
+        assigned = folds.assign(rows, task, "kfold", 5, seed)
+        assert sorted(assigned.index) == sorted(photos.person.unique())
+        counts = pd.crosstab(photos.person.map(assigned), photos.mood)
+        spread.append((counts.max() - counts.min()).sum())
+    assert spread[0] < 0.75 * spread[1]
+
+
+def test_a_class_that_one_person_has_is_refused_however_many_photos_it_has():
+    task, photos = people_of_several_classes()
+    photos.loc[photos.mood == 2, "mood"] = 1
+    photos.loc[photos.person == "p4", "mood"] = 2
+    with pytest.raises(ParameterError, match="only 1 person is sad"):
+        folds.assign(folds.balanced_over(photos, task), task, "kfold", 2, 0)

@@ -10,6 +10,7 @@ from lib.task import tables
 from lib.task.attributes import LABEL, TASKS, load, parse
 
 COLOUR = {"classes": ["red", "green", "blue"]}
+MANY = {name: {"classes": list("abcdefghi")} for name in "xyz"}  # 729 labels
 SIZE = {"values": [0, 9], "cuts": [3, 6], "names": ["small", "middle", "large"], "per": "person"}
 
 
@@ -84,7 +85,7 @@ def test_some_attributes_make_a_label_of_their_own():
 def test_parts_are_the_label_or_the_attributes_learned():
     assert TASK.parts() == TASK.parts(["age", "mask", "gender"]) == [LABEL]
     assert TASK.parts(["age", "mask"]) == ["mask", "age"]
-    large = parse({"attributes": {n: {"classes": list("abcdefghi")} for n in "xyz"}}, "large", "")
+    large = parse({"attributes": MANY}, "large", "")
     assert not large.joint
     assert large.parts() == ["x", "y", "z"]
 
@@ -119,6 +120,9 @@ def test_every_task_that_is_shipped_loads(path):
         ({"attributes": {"size": SIZE | {"cuts": [0, 6]}}}, "from 1 to 9"),
         ({"attributes": {"size": SIZE | {"values": [9, 0]}}}, "first and the last whole number"),
         ({"attributes": {"colour": COLOUR}, "answer": {"format": "json"}}, "answer: format='json'"),
+        ({"attributes": {"worn": {"classes": [False, True]}}}, "False is true or false, not text"),
+        ({"attributes": {"size": SIZE | {"names": [1.5, "m", "l"]}}}, "1.5 is a number, not text"),
+        ({"attributes": MANY, "answer": {"format": "name"}}, "format='name' is one label"),
     ],
 )
 def test_a_wrong_definition_is_told_in_one_sentence_with_its_file(values, told):

@@ -11,6 +11,7 @@ from lib.errors import ArtefactError, DataError, ParameterError
 from lib.face import crops
 from lib.learn import training_set
 from lib.task import targets
+from lib.task.attributes import parse
 
 
 def opened(work, **changes):
@@ -57,6 +58,15 @@ def test_the_first_people_are_spread_over_gender_and_age(tiny, people):
     assert len(cells) == 6
     assert cells.max() - cells.min() <= 1
     assert (some.groupby("person").size() == 7).all()
+
+
+def test_the_first_people_hold_every_class_where_nothing_is_recorded_of_people():
+    task = parse({"attributes": {"mood": {"classes": ["calm", "sad"]}}}, "made", "")
+    photos = pd.DataFrame({"person": [f"p{k // 5:02d}" for k in range(100)], "mood": 0})
+    photos.loc[[44, 79], "mood"] = 1  # the last photos of two people
+    some = training_set.first_people(task, photos, 4, seed=0)
+    assert some.person.nunique() == 4
+    assert some.mood.sum() == 2
 
 
 def test_no_number_of_people_means_everyone(tiny):

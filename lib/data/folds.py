@@ -14,26 +14,38 @@ SPLITS = {  # by name, which folds validate somebody
 }
 
 
-def assign(people: pd.DataFrame, task: Task, split: str, fold_count: int, seed: int) -> pd.Series:
-    """Return each person's fold, from ``people`` indexed by person.
+def balanced_over(photos: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return the rows that folds are balanced over, by person: people, or else photos.
+
+    What is recorded per person decides. A task that records nothing per person has photos of
+    several classes in a group, and each of them counts.
+    """
+    names = task.per("person")
+    people = photos.groupby("person", sort=False)
+    return people[names].first() if names else photos.set_index("person")[task.names]
+
+
+def assign(rows: pd.DataFrame, task: Task, split: str, fold_count: int, seed: int) -> pd.Series:
+    """Return each person's fold; ``rows`` are those of ``balanced_over``.
 
     ``kfold`` validates every person once; ``holdout`` validates fold 0 alone; ``none`` trains on
     everyone and validates nobody, so that any number of folds will do.
     """
     validates = pick(SPLITS, split, "split")
-    folds = pd.Series(ALWAYS_TRAINED, index=people.index, name="fold")
+    folds = pd.Series(ALWAYS_TRAINED, index=rows.index.unique(), name="fold")
     if split == "none":
         return folds
-    strata = task.strata(people).astype(int)
+    strata = task.strata(rows).astype(int)
     _check_count(strata, task, fold_count)
     splitter = StratifiedGroupKFold(fold_count, shuffle=True, random_state=seed)
-    for fold, (_, validated) in enumerate(splitter.split(people, strata, groups=people.index)):
-        folds.iloc[validated] = fold
+    for fold, (_, validated) in enumerate(splitter.split(rows, strata, groups=rows.index)):
+        folds[rows.index[validated]] = fold
     return folds.where(validates(folds), ALWAYS_TRAINED)
 
 
 def _check_count(strata: pd.Series, task: Task, fold_count: int) -> None:
-    people, names = strata.value_counts(), task.combinations(task.per("person") or task.names)
+    people = strata.index.to_series().groupby(strata.to_numpy()).nunique()
+    names = task.combinations(task.per("person") or task.names)
     scarcest, group = people.min(), names[people.idxmin()]
     if scarcest < 2:
         raise ParameterError(
@@ -41,9 +53,10 @@ def _check_count(strata: pd.Series, task: Task, fold_count: int) -> None:
             "split='none', or leave that person out"
         )
     if not 2 <= fold_count <= scarcest:
+        bounds = f"from 2 to {scarcest}" if scarcest > 2 else "2"
         raise ParameterError(
-            f"fold_count={fold_count} must be from 2 to {scarcest}, the number of people in the "
-            f"scarcest group ({group})"
+            f"fold_count={fold_count} must be {bounds}: each fold needs a person of each group, "
+            f"and {scarcest} people are {group} (fewer people with people_limit)"
         )
 
 

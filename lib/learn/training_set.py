@@ -15,6 +15,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from lib import artefacts
+from lib.data import folds
 from lib.data.index import load_images
 from lib.data.relabel import relabel
 from lib.errors import ArtefactError, DataError
@@ -92,9 +93,10 @@ def first_people(task: Task, photos: pd.DataFrame, people: int, seed: int) -> pd
     """Return the photos of ``people`` people, drawn from each stratum in turn (0: everyone)."""
     if not people:
         return photos
-    order = photos.groupby("person")[task.names].first().sample(frac=1, random_state=seed)
+    rows = folds.balanced_over(photos, task).sort_index(kind="stable")
+    order = rows.sample(frac=1, random_state=seed)
     turn = order.groupby(task.strata(order)).cumcount().sort_values(kind="stable")
-    return photos[photos["person"].isin(turn.index[:people])]
+    return photos[photos["person"].isin(turn.index.unique()[:people])]
 
 
 def shuffle_labels(task: Task, photos: pd.DataFrame, seed: int) -> pd.DataFrame:

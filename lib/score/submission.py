@@ -29,11 +29,6 @@ def class_columns(task: Task) -> dict[str, str]:
     """Return the columns that hold a class, each with the part that it answers."""
     if task.answer.format == "attributes":
         return {name: name for name in task.names}
-    if not task.joint:
-        raise ParameterError(
-            f"task {task.name!r} has too many labels for answer format {task.answer.format!r}; "
-            "take attributes or probabilities"
-        )
     return {task.answer.columns[1]: LABEL}
 
 
@@ -213,7 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ids = sample_ids(options.sample, task)
         check(options.file, ids, task)
     except FacefoldError as error:
-        print(error, file=sys.stderr)
+        told = isinstance(error, DataError)
+        hint = f" (checked for task {options.task!r}: --task names another)" if told else ""
+        print(f"{error}{hint}", file=sys.stderr)
         return 2
     print(f"{options.file}: valid, {len(ids)} rows")
     return 0

@@ -8,7 +8,7 @@ Codes may be integers, NumPy arrays or pandas columns; nothing heavy is imported
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
@@ -96,11 +96,11 @@ class Attribute:
 class Answer:
     """How a submission is written: its format (one of ANSWERS) and the names of its columns.
 
-    ``columns`` are the photo's and the class's; several columns of classes have names of their own.
+    ``columns`` are the photo's and the label's; several columns of classes have names of their own.
     """
 
     format: str = "index"
-    columns: tuple[str, str] = ("ImageID", "ans")
+    columns: tuple[str, str] = ("path", LABEL)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,8 @@ def _parse(values: Mapping, name: str) -> Task:
     if not isinstance(label, list) or sorted(map(str, label)) != sorted(found):
         raise ParameterError(f"label: {label!r} must list each attribute once: {', '.join(found)}")
     metric = one_of(METRICS, values.get("metric", METRICS[0]), "metric")
-    return Task(name, {key: found[key] for key in label}, metric, _answer(values.get("answer", {})))
+    task = Task(name, {key: found[key] for key in label}, metric)
+    return replace(task, answer=_answer(values.get("answer", {}), task.joint))
 
 
 def _attribute(name: str, values: object) -> Attribute:
@@ -267,20 +268,32 @@ def _ordered(name: str, values: Mapping, per: str) -> Attribute:
 
 
 def _texts(values: object, what: str) -> tuple[str, ...]:
-    texts = [str(value) for value in values] if isinstance(values, list) else []
+    items = values if isinstance(values, list) else []
+    if wrong := [item for item in items if type(item) not in (str, int)]:
+        raise ParameterError(
+            f"{what}: {wrong[0]!r} is {kind(wrong[0])}, not text: put quotes around it (a bare "
+            "yes, no, on or off is read as true or false)"
+        )
+    texts = list(map(str, items))
     if len(texts) < 2 or len(set(texts)) != len(texts):
         raise ParameterError(f"{what}: {values!r} must be a list of two or more different names")
     return tuple(texts)
 
 
-def _answer(values: object) -> Answer:
+def _answer(values: object, joint: bool) -> Answer:
     if not isinstance(values, dict):
         raise ParameterError(f"answer: {values!r} is {kind(values)}; write {{format: index}}")
     _known(values, ("format", "columns"), "answer")
     columns = values.get("columns", list(Answer.columns))
     if not isinstance(columns, list) or [type(column) for column in columns] != [str, str]:
         raise ParameterError(f"answer: columns: {columns!r} must be two names: photo and class")
-    return Answer(one_of(ANSWERS, values.get("format", "index"), "answer: format"), tuple(columns))
+    form = values.get("format", "index" if joint else "attributes")
+    if not joint and form in ("index", "name"):
+        raise ParameterError(
+            f"answer: format={form!r} is one label of all attributes, and this task has more than "
+            f"{LARGEST_JOINT} labels: take attributes or probabilities"
+        )
+    return Answer(one_of(ANSWERS, form, "answer: format"), tuple(columns))
 
 
 def _known(values: Mapping, names: Sequence[str], what: str) -> None:
