@@ -107,9 +107,13 @@ def file_hash(path: Path) -> str:
 
 
 def git_commit() -> str:
-    """Return the short commit, with ``+`` when code or parameters differ; "" outside a checkout."""
+    """Return the short commit, with ``+`` when code or parameters differ; "" outside a checkout.
+
+    New files that git does not track, such as a user's own parameters, are no difference.
+    """
     commit = _git("rev-parse", "--short=10", "HEAD")
-    changed = commit and _git("status", "--porcelain", "--", "lib", "notebooks", "params")
+    tracked = ("--porcelain", "--untracked-files=no", "--", "lib", "notebooks", "params")
+    changed = commit and _git("status", *tracked)
     return f"{commit}+" if changed else commit
 
 

@@ -67,3 +67,20 @@ def test_equal_states_are_equal_files(tmp_path):
     for name in ("one.pt", "other.pt"):
         save({"a": torch.arange(5.0)}, tmp_path / name)
     assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()
+
+
+def test_a_commit_is_marked_when_tracked_code_differs_from_it(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True, capture_output=True)
+
+    monkeypatch.setattr(artefacts, "PROJECT", tmp_path)
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "demo.yaml").write_text("epochs: 1\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--message", "first")
+    (tmp_path / "params" / "mine.yaml").write_text("epochs: 2\n")
+    assert len(artefacts.git_commit()) == 10
+    (tmp_path / "params" / "demo.yaml").write_text("epochs: 2\n")
+    assert artefacts.git_commit().endswith("+")

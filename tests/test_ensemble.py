@@ -316,6 +316,15 @@ def test_combine_is_the_vote_of_both_and_refuses_what_means_nothing():
         ensemble.combine(tables, tests, TASK, "stack")
 
 
+@pytest.mark.parametrize(
+    ("names", "told"), [("a", "There is only one member."), ("ab", "All members agree")]
+)
+def test_agreement_without_a_difference_is_told_in_words(names, told, capsys):
+    same = dict.fromkeys(names, on_test(0, folds=1))
+    assert plots.agreement(same, TASK) is None
+    assert told in capsys.readouterr().out
+
+
 def test_agreement_is_the_share_of_equal_classes(tables):
     shares = ensemble.agreement(tables, TASK)
     choices = values(tables).argmax(axis=2)

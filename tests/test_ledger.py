@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from lib import PROJECT
 from lib.errors import ArtefactError, DataError
 from lib.score import ledger
 
@@ -112,7 +111,3 @@ def test_an_older_ledger_is_refused_and_says_what_to_change(first):
     record(first)
     assert ledger.read(first.parent)[["oof_score", "public"]].to_numpy().tolist()[0] == [0.7, 0.69]
     assert list(ledger.read(first.parent)["metric"]) == ["macro_f1", "macro_f1"]
-
-
-def test_the_projects_own_ledger_can_be_read():
-    assert set(ledger.COLUMNS) <= set(ledger.read(PROJECT / "submissions"))

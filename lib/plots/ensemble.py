@@ -52,27 +52,25 @@ def _gain_title(frame: pd.DataFrame, metric: str) -> str:
 
 
 def agreement(tables: ensemble.Tables, task: Task) -> Axes | None:
-    """Draw the share of photos on which each two members agree; without photos say so in words."""
+    """Draw the share of photos on which each two members agree, or say in words that all do."""
     if any(table.empty for table in tables.values()):
         print("There are no test photos, so there is nothing to agree on.")
         return None
     shares = ensemble.agreement(tables, task)
+    pairs = shares.to_numpy()[np.tril_indices(len(shares), -1)]
+    if (pairs == 1).all():
+        print("All members agree on every photo." if pairs.size else "There is only one member.")
+        return None
     size = min(2.5 + 0.5 * len(shares), TALLEST)
     _, axes = plt.subplots(figsize=(size + 1.5, size))
     style = {"annot": len(shares) <= 16, "fmt": ".2f", "annot_kws": {"size": 9}, "linewidths": 0.5}
     bar = {"label": "share of photos"}
     sns.heatmap(shares, cmap=GREYS, vmax=1, square=True, cbar_kws=bar, ax=axes, **style)
-    axes.set(title=_agreement_title(shares), xlabel="member", ylabel="member")
+    title = f"Two members agree on {pairs.mean():.0%} of photos"
+    axes.set(title=title, xlabel="member", ylabel="member")
     axes.tick_params("x", rotation=60)
     axes.tick_params("y", rotation=0)
     return axes
-
-
-def _agreement_title(shares: pd.DataFrame) -> str:
-    pairs = shares.where(np.tril(np.ones(shares.shape, bool), -1)).stack()
-    if pairs.empty:
-        return "One member: nobody to disagree with"
-    return f"Two members agree on {pairs.mean():.0%} of photos"
 
 
 def confusions(oof: pd.DataFrame, task: Task) -> list[Axes]:
