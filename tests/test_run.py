@@ -250,6 +250,14 @@ def test_command_line_without_meaning(folder, argv):
         chain.main(argv)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "lib.run", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_list_shows_every_parameter_with_its_meaning(folder, capsys):
     assert chain.main(["--list"]) == 0
     listing = capsys.readouterr().out

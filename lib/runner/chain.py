@@ -117,9 +117,20 @@ def _check_processes(stages: set[str]) -> None:
 
 
 def _check(experiments: Sequence[Experiment]) -> int:
-    for name, steps in experiments:
-        for step in steps:
-            print(f"{name} {step.stage:<8} {shown(step.notebook)}  {step.values}".lstrip())
+    lines = [
+        f"{name} {step.stage:<8} {shown(step.notebook)}  {step.values}".lstrip()
+        for name, steps in experiments
+        for step in steps
+    ]
+    return _tell("\n".join(lines))
+
+
+def _tell(text: str) -> int:
+    """Print a text; a reader that has seen enough of it, such as ``head``, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # what Python has still to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -136,8 +147,7 @@ def _run(experiments: Sequence[Experiment]) -> int:
 
 def _command(args: argparse.Namespace) -> int:
     if args.list:
-        print(describe())
-        return 0
+        return _tell(describe())
     if args.clean:
         from lib.runner.clean import clean
 
