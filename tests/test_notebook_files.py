@@ -4,6 +4,8 @@ import ast
 import io
 import json
 import statistics
+import subprocess
+import sys
 import tokenize
 
 import papermill
@@ -56,6 +58,21 @@ def test_committed_without_outputs(path):
     assert all(
         cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells(path)
     )
+
+
+@every_notebook
+def test_what_jupyterlab_adds_is_not_committed(path):
+    notebook = json.loads(path.read_text())
+    notebook["metadata"]["kernelspec"]["display_name"] = "Python 3 (ipykernel)"
+    notebook["metadata"]["language_info"] = {"name": "python", "version": "3.11.7"}
+    for cell in notebook["cells"]:
+        cell["metadata"]["jp-MarkdownHeadingCollapsed"] = True
+        if cell["cell_type"] == "code":
+            cell |= {"execution_count": 1, "outputs": [{"output_type": "stream", "text": "é"}]}
+    command = [sys.executable, PROJECT / ".ci" / "committed.py"]
+    saved = json.dumps(notebook).encode()
+    done = subprocess.run(command, input=saved, capture_output=True, check=True)
+    assert done.stdout == path.read_bytes()
 
 
 @every_notebook
