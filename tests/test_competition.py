@@ -179,7 +179,7 @@ def test_every_fault_is_listed(data, tmp_path):
         "folder not named id_gender_race_age": ["again"],
     }
     assert images.status.value_counts().to_dict() == {"ok": 26, "missing": 2 + 14, "unreadable": 2}
-    shared = issues.shared_ids(index.people(images, TASK))
+    shared = issues.shared_ids(index.people(images, TASK), TASK)
     assert list(shared.id) == ["000001", "000001"]
     assert set(shared.differs) == {""}
 

@@ -34,7 +34,7 @@ def find_issues(
         *_outside(images, people, task),
         *_differing(images, task),
         *special,
-        *_shared(people),
+        *_shared(people, task),
     ]
     strangers = told - set(people.index)
     others = unused[~unused.file.isin(told) & ~unused.folder.isin(strangers)]
@@ -85,14 +85,16 @@ def _differing(images: pd.DataFrame, task: Task) -> list[Found]:
     ]
 
 
-def _shared(people: pd.DataFrame) -> list[Found]:
-    folders = shared_ids(people).reset_index().groupby("id").person.agg(", ".join)
+def _shared(people: pd.DataFrame, task: Task) -> list[Found]:
+    folders = shared_ids(people, task).reset_index().groupby("id").person.agg(", ".join)
     return [("id used twice", ident, persons) for ident, persons in folders.items()]
 
 
-def shared_ids(people: pd.DataFrame) -> pd.DataFrame:
+def shared_ids(people: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return the people whose id is shared; ``differs`` names what is recorded differently."""
     shared = people[people.id.duplicated(keep=False)].sort_values("id", kind="stable")
+    recorded = [name for name in task.names if name in shared]
+    shared = shared.assign(**{name: shared[name].map(task[name].text) for name in recorded})
     counts = shared.groupby("id")[shared.columns.drop(["id", "photos"])].transform("nunique")
     return shared.assign(differs=[", ".join(counts.columns[row > 1]) for row in counts.to_numpy()])
 

@@ -121,6 +121,7 @@ def near_cuts(people: pd.DataFrame, task: Task) -> Figure | None:
         sns.countplot(x=numbers, order=window, ax=axes, **_hue(task, near))
         axes.axvline(window.index(cut) - 0.5, **CUT)
         axes.set_xticks(range(len(window)), window)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         title = f"{len(near)} of {len(people)} {_unit(people)} are near {cut}"
         axes.set(title=title, xlabel=f"{attribute.name}, recorded", ylabel=_unit(people))
     return figure
@@ -177,10 +178,11 @@ def photo_statistics(images: pd.DataFrame, task: Task) -> Figure:
     sns.boxplot(means, x="channel", y="mean", ax=colour, **look)
     sns.move_legend(colour, "upper left", bbox_to_anchor=(1, 1), title="")
     size.set(title="File size", xlabel="", ylabel="kB (log scale)", yscale="log")
-    size.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    size.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     size.yaxis.set_major_formatter("{x:.3g}")
+    size.tick_params(axis="y", labelsize=9)
     size.minorticks_off()
-    light.set(title="Brightness", xlabel="", ylabel="mean grey value (0 to 255)")
+    light.set(title="Brightness", xlabel="", ylabel="mean grey (0 to 255)")
     colour.set(title="Colour: does a channel tell the class?", ylabel="mean per photo (0 to 1)")
     return figure
 

@@ -66,7 +66,7 @@ def agreement(tables: ensemble.Tables, task: Task) -> Axes | None:
     style = {"annot": len(shares) <= 16, "fmt": ".2f", "annot_kws": {"size": 9}, "linewidths": 0.5}
     bar = {"label": "share of photos"}
     sns.heatmap(shares, cmap=GREYS, vmax=1, square=True, cbar_kws=bar, ax=axes, **style)
-    title = f"Two members agree on {pairs.mean():.0%} of photos"
+    title = f"Two members agree\non {pairs.mean():.0%} of photos"
     axes.set(title=title, xlabel="member", ylabel="member")
     axes.tick_params("x", rotation=60)
     axes.tick_params("y", rotation=0)

@@ -107,7 +107,7 @@ def _caption(key: str, score: float) -> str:
 
 
 def side_by_side(rows: dict[str, list[np.ndarray]], title: str) -> Figure | None:
-    """Show pictures of the same photos, one named row per way of making them."""
-    columns = max(map(len, rows.values()))
-    captions = [name if place == 0 else "" for name in rows for place in range(columns)]
-    return grid([picture for row in rows.values() for picture in row], captions, title, columns)
+    """Show pictures of the same photos, a row per way of making them, each under its name."""
+    pictures = [picture for row in rows.values() for picture in row]
+    names = [name for name, row in rows.items() for _ in row]
+    return grid(pictures, names, title, max(map(len, rows.values())))

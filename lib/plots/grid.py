@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INCHES = 1.5  # width of a picture
+INCHES = 1.5  # width of a picture, less where they would not fit side by side
+PAGE = 12  # width of a figure at most, inches: a wider one is shown smaller, with its captions
 FLATTEST, TALLEST = 1 / 3, 3  # height over width of a picture's place: a strip does not need more
 PIXELS = 180  # longer side that a picture is reduced to at most: more would not be seen
 LINE = 0.16  # height of a line of caption, inches
@@ -28,9 +29,10 @@ def grid(
         print(f"{title}\nThere is nothing to show.")
         return None
     lines = max(caption.count("\n") + 1 if caption else 0 for caption in captions)
-    cell = INCHES * float(np.clip(np.median(ratios), FLATTEST, TALLEST))
+    across = min(INCHES, PAGE / columns)
+    cell = across * float(np.clip(np.median(ratios), FLATTEST, TALLEST))
     step = cell + LINE * (1.5 + lines)
-    width, height = INCHES * columns, TITLE + step * -(-len(pictures) // columns)
+    width, height = across * columns, TITLE + step * -(-len(pictures) // columns)
     figure = plt.figure(figsize=(width, height), layout="none")
     corner = {"x": 0.005, "y": 1 - 0.02 / height, "ha": "left", "va": "top"}
     figure.suptitle(title, fontweight="bold", **corner)
@@ -38,7 +40,7 @@ def grid(
         if picture is not None:
             row, column = divmod(place, columns)
             bottom = (height - TITLE - step * (row + 1)) / height
-            box = (INCHES * column / width, bottom, 0.97 * INCHES / width, cell / height)
+            box = (column / columns, bottom, 0.97 / columns, cell / height)
             _show(picture, caption, figure.add_axes(box))
     return figure
 

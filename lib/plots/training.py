@@ -17,6 +17,7 @@ from lib.task.attributes import Task
 from lib.task.targets import marginal
 
 FEW = 40  # classes up to which a figure writes a number on each
+SLANTED = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}  # long names below an axis
 
 
 def fold_shares(report: pd.DataFrame) -> Figure:
@@ -27,16 +28,18 @@ def fold_shares(report: pd.DataFrame) -> Figure:
     sns.heatmap(shares, ax=axes, cmap="cividis", annot=few, fmt=".0f", cbar=not few, linewidths=0.5)
     title = "Are the folds alike? Share of photos by class, %"
     axes.set(title=title, ylabel="fold", xlabel="class")
-    axes.tick_params(axis="x", rotation=60)
+    axes.tick_params(axis="y", rotation=0)
+    plt.setp(axes.get_xticklabels(), **SLANTED)
     return figure
 
 
 def sampler_shares(table: pd.DataFrame, names: Sequence[str], sampler: str) -> Figure:
     """Draw class shares before and after a sampler, from ``samplers.class_shares``."""
     shares = table[["share_before", "share_after"]].mul(100)
-    shares.columns = ["among the photos", f"shown in an epoch, sampler={sampler}"]
-    axes = shares.plot.bar(figsize=(11, 3.4), color=["0.75", "0.25"], width=0.8)
-    axes.set_xticks(range(len(shares)), [names[k] for k in shares.index], rotation=60, ha="right")
+    shares.columns = ["among the photos", f"in an epoch,\nsampler={sampler}"]
+    axes = shares.plot.bar(figsize=(11, 4), color=["0.75", "0.25"], width=0.8)
+    axes.set_xticks(range(len(shares)), [names[k] for k in shares.index], **SLANTED)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     least, most = shares.iloc[:, 1].agg(["min", "max"])
     axes.set_title(f"The sampler shows classes between {least:.1f} and {most:.1f} % of the time")
     axes.set_ylabel("share of photos, %")
@@ -87,6 +90,7 @@ def confusions(run: Run) -> Figure | None:
         sns.heatmap(shares, ax=axis, vmin=0, vmax=100, **look)
         right = np.trace(table.to_numpy()) / max(table.to_numpy().sum(), 1)
         axis.set(title=f"{name}: {right:.0%} right", xlabel="predicted, %", ylabel="true")
+        axis.tick_params(axis="y", rotation=0)
     return figure
 
 
