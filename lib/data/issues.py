@@ -10,6 +10,7 @@ from lib.data.audit import CHANNELS
 from lib.data.photos import LARGEST, TURNED
 from lib.task.attributes import Task
 
+BITS, COLOUR = 6, 0.01  # how far the hashes and the colours of nearly identical photos are apart
 FLAT = 0.02  # a picture whose channels all vary less is uniform: its hash is noise
 UNUSED = dict.fromkeys(["extra file", "hidden file"], "not used") | {
     "link": "leads to a folder, or out of the folder of photos: not read, copy the file"
@@ -143,27 +144,27 @@ def _exact_pairs(photos: pd.DataFrame) -> pd.DataFrame:
     return pairs[pairs["first"] != pairs.second]
 
 
-def _near_pairs(photos: pd.DataFrame, bits: int, colour: float) -> pd.DataFrame:
-    """Pair different photos near in colour (by a k-d tree) and in ``bits`` of their hashes."""
+def _near_pairs(photos: pd.DataFrame) -> pd.DataFrame:
+    """Pair different photos near in colour (by a k-d tree) and in their hashes."""
     unique = photos[(photos[CHANNELS[3:]] > FLAT).any(axis=1)].drop_duplicates("sha256")
-    pairs = cKDTree(unique[CHANNELS]).query_pairs(colour, p=np.inf, output_type="ndarray")
+    pairs = cKDTree(unique[CHANNELS]).query_pairs(COLOUR, p=np.inf, output_type="ndarray")
     hashes = unique.dhash.to_numpy(np.uint64)
     distance = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]])
-    near = distance <= bits
+    near = distance <= BITS
     first, second = (unique.index[side] for side in pairs[near].T)
     facts = {"match": "near", "bits": distance[near]}
     return pd.DataFrame({"first": first, "second": second, **facts})
 
 
-def duplicates(images: pd.DataFrame, bits: int = 6, colour: float = 0.01) -> pd.DataFrame:
+def duplicates(images: pd.DataFrame) -> pd.DataFrame:
     """Return pairs of photos that are copies: first, second (keys), match, bits, where, same_label.
 
     "exact" means the same bytes; "near" a re-saved or resized copy: difference hashes at most
-    ``bits`` of 64 apart, means and standard deviations by channel within ``colour``, not uniform.
+    BITS of 64 apart, means and standard deviations by channel within COLOUR, not uniform.
     ``where``: one person, between people, within eval, train and eval (no same_label: <NA>).
     """
     photos = images[images.status == "ok"]
-    pairs = [_exact_pairs(photos), _near_pairs(photos, bits, colour)]
+    pairs = [_exact_pairs(photos), _near_pairs(photos)]
     pairs = pd.concat(pairs, ignore_index=True)
     a, b = (photos.loc[pairs[side]].reset_index(drop=True) for side in ("first", "second"))
     cases = [a.split != b.split, a.split == "eval", a.person == b.person]
