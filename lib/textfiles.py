@@ -25,7 +25,7 @@ def kind(value: object) -> str:
     return KINDS.get(type(value), f"a {type(value).__name__}")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """The safe loader of PyYAML, which by itself would let the last of two equal keys win."""
 
     def construct_mapping(self, node, deep=False):

@@ -8,8 +8,9 @@ from conftest import TASK
 
 from lib import artefacts
 from lib.errors import ArtefactError
+from lib.explain import study
 from lib.plots import study as figures
-from lib.score import predict, runs, study
+from lib.score import predict, runs
 
 matplotlib.use("Agg")
 KEYS = pd.Index([f"photo{k}" for k in range(36)], name="key")
@@ -64,9 +65,46 @@ def test_a_missing_baseline_names_the_variants_that_there_are(folder):
 def test_a_difference_is_to_the_baseline_of_the_same_seed():
     rows = [("baseline", 0, 0.5), ("baseline", 1, 0.7), ("new", 0, 0.6), ("new", 1, 0.75)]
     scores = pd.DataFrame(rows, columns=["variant", "seed", "macro_f1"])
-    new = study.summary(scores, TASK, "baseline").loc["new"]
-    assert new.to_dict() == pytest.approx(
-        {"macro_f1": 0.675, "spread": 0.15, "difference": 0.075, "difference_spread": 0.05}
-    )
-    axes = figures.differences(scores, TASK, "baseline")
-    assert axes.get_title() == "Differences larger than the spread over seeds: new +0.075"
+    apart = study.differences(scores, TASK, "baseline")
+    assert apart.loc["new"].tolist() == pytest.approx([0.1, 0.05])
+
+
+def test_a_variant_is_shown_if_neither_people_nor_seeds_could_reverse_it(folder):
+    found, task = study.find(str(folder), "baseline")
+    tables = study.tables(found, task, "baseline", "hflip")
+    scores = study.scores(tables, task)
+    summary = study.summary(tables, scores, task, "baseline")
+    assert set(summary.index) == {"better", "baseline + hflip", study.JOINED}
+    by_seed = scores.set_index(["variant", "seed"])["macro_f1"]
+    gains = by_seed["better"] - by_seed["baseline"]
+    better, same = summary.loc["better"], summary.loc["baseline + hflip"]
+    assert better["difference"] == pytest.approx(gains.mean())
+    assert better["spread"] == pytest.approx(abs(gains[0] - gains[1]))
+    assert better["low_all"] < better["low"] < better["difference"] < better["high"]
+    assert better["shown"]
+    assert same.drop("shown").tolist() == pytest.approx([0] * 6)
+    assert not same["shown"]
+    title = figures.differences(scores, summary, TASK, "baseline").get_title()
+    assert title.startswith("Differences that are shown: one run per attribute +")
+    assert f"better {gains.mean():+.3f}" in title
+    assert "hflip" not in title
+
+
+def test_seeds_that_disagree_show_nothing(folder):
+    write_run(folder, "better_1", [], 22)  # the gain of seed 0 is far from that of seed 1
+    found, task = study.find(str(folder), "baseline")
+    tables = study.tables(found, task, "baseline", "hflip")
+    summary = study.summary(tables, study.scores(tables, task), task, "baseline")
+    better = summary.loc["better"]
+    assert better["spread"] > better["difference"]
+    assert not better["shown"]
+
+
+def test_a_single_seed_shows_nothing(folder):
+    write_run(folder, "once_0", [], 36)
+    found, task = study.find(str(folder), "baseline")
+    tables = study.tables(found, task, "baseline", "hflip")
+    once = study.summary(tables, study.scores(tables, task), task, "baseline").loc["once"]
+    assert once["low_all"] > 0
+    assert np.isnan(once["spread"])
+    assert not once["shown"]

@@ -28,7 +28,7 @@ def notebook(tiny_work, tmp_path):
     plt.close("all")
 
 
-def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypatch):
+def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypatch, capsys):
     first = notebook()
     folder = tmp_path / "runs" / "demo"
     assert first["scores"]["oof_score"] > 0.8
@@ -55,7 +55,12 @@ def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypat
     assert (run.test().groupby("key").size() == 3).all()
 
     monkeypatch.setattr(loop, "fit", None)
-    assert notebook()["scores"] == first["scores"]
+    assert notebook(why="a note", expect="the same")["scores"] == first["scores"]
+    assert "No other run in runs_dir has these parameters." in capsys.readouterr().out
+    with pytest.raises(TypeError):  # it would be trained
+        notebook(experiment="again")
+    score = f"{first['scores']['oof_score']:.3f}"
+    assert f"repeats the parameters of run 'demo' (macro_f1 {score}" in capsys.readouterr().out
     with pytest.raises(ArtefactError, match=r"dropout was 0\.0, is 0\.5"):
         notebook(dropout=0.5)
 

@@ -1,6 +1,7 @@
 """The training loop: a function of model, data, loss and optimizer; it knows nothing of tasks."""
 
 import io
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,10 +21,10 @@ from torch.optim.swa_utils import update_bn
 
 from lib import artefacts
 from lib.errors import FacefoldError
+from lib.learn.checkpoints import CHECKPOINTS
 from lib.learn.weights import BROKEN
 from lib.progress import progress
 
-CHECKPOINTS = ("last.pt", "before.pt")  # to continue from: the last epoch's, and the one before it
 CHECKPOINTS_KEPT = 4  # best, last, before, and the one that is being written
 
 
@@ -50,7 +51,10 @@ class MovingAverage(ModelEmaV3):
 
 @dataclass
 class Learner:
-    """What training changes; ``prepared`` is ``model`` as accelerate wraps it."""
+    """What training changes; ``prepared`` is ``model`` as accelerate wraps it.
+
+    ``photos`` counts those that this process has trained on, in all epochs since it began.
+    """
 
     model: nn.Module
     prepared: nn.Module
@@ -60,6 +64,7 @@ class Learner:
     accelerator: Accelerator
     ema: MovingAverage | None
     updates: int = 0
+    photos: int = 0
 
     @classmethod
     def create(cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float) -> Self:
@@ -110,20 +115,25 @@ def fit(
     epoch, so a run that was killed continues from ``last.pt`` as if it had not been. ``patience``
     epochs without a better score end the training; 0 never does. ``evaluate`` returns measures by
     name, among them ``score``, larger is better; where nobody is validated it is NaN and the last
-    epoch is the best. Before it, ``bn_batches`` > 0 measures BatchNorm's statistics again.
+    epoch is the best. Before it, ``bn_batches`` > 0 measures BatchNorm's statistics again. An
+    epoch's ``seconds`` count training and scoring, ``photos_per_second`` training in all processes.
     """
     artefacts.check_space(folder, CHECKPOINTS_KEPT * _bytes(learner))
     rows = _resume(learner, folder)
     while len(rows) < epochs and not (patience and _epochs_since_best(rows) >= patience):
         epoch = len(rows)
         before_epoch(epoch)
+        start, seen = time.monotonic(), learner.photos
         loss = train_epoch(learner, batches(epoch), f"{folder.name} epoch {epoch + 1}/{epochs}")
+        speed = (learner.photos - seen) / (time.monotonic() - start)
         if bn_batches:
             some = (inputs for inputs, _ in islice(batches(epoch), bn_batches))
             update_bn(some, learner.evaluated())
         rate = learner.optimizer.param_groups[0]["lr"]
         measures = evaluate(learner.evaluated())
         row = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss, **measures}
+        row["seconds"] = time.monotonic() - start
+        row["photos_per_second"] = speed * learner.accelerator.num_processes
         # Of several processes the first decides which epoch is best and when to end.
         rows += broadcast_object_list([row])
         learner.scheduler.step(epoch + 1, rows[-1]["score"])
@@ -194,6 +204,7 @@ def _photos(batches: Iterable, step: int) -> str:
 
 def _step(learner: Learner, inputs: Tensor, targets: Tensor) -> float:
     accelerator = learner.accelerator
+    learner.photos += len(inputs)
     with accelerator.accumulate(learner.prepared):
         loss = learner.criterion(learner.prepared(inputs), targets)
         accelerator.backward(loss)

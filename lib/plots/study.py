@@ -1,28 +1,29 @@
 """Figures of notebook 09: what each ingredient changes, and how sure that is."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from lib.score import study
+from lib.explain import study
+from lib.plots.compare import draw_intervals, outside_legend
 from lib.task.attributes import Task
 
 
-def differences(scores: pd.DataFrame, task: Task, baseline: str) -> Axes:
-    """Draw each variant's score minus the baseline's of the same seed, a point per seed."""
-    apart = study.differences(scores, task, baseline).drop(index=baseline)
-    apart = apart.loc[apart.mean(axis=1).sort_values().index]
-    _, axes = plt.subplots(figsize=(8, 1.4 + 0.4 * len(apart)))
-    axes.hlines(range(len(apart)), apart.min(axis=1), apart.max(axis=1), color="0.6")
-    long = apart.reset_index().melt("variant", var_name="seed", value_name="difference")
-    sns.scatterplot(long, x="difference", y="variant", style="seed", color="black", s=60, ax=axes)
-    axes.axvline(0, color="black", linewidth=1)
-    summary = study.summary(scores, task, baseline).drop(index=baseline)
-    clear = summary.difference[summary.difference.abs() > summary.difference_spread]
+def differences(scores: pd.DataFrame, summary: pd.DataFrame, task: Task, baseline: str) -> Axes:
+    """Draw each variant's score minus the baseline's: a point per seed, intervals over people."""
+    table = summary.iloc[::-1]  # the first row is drawn at the bottom
+    apart = study.differences(scores, task, baseline).loc[table.index]
+    axes = draw_intervals(table)
+    for seed, marker in zip(apart, cycle("os^DvP"), strict=False):
+        axes.plot(apart[seed], range(len(apart)), marker, color="black", label=f"seed {seed}")
+    clear = summary.loc[summary["shown"], "difference"]
     told = ", ".join(f"{name} {value:+.3f}" for name, value in clear.items()) or "none"
-    axes.set_title(f"Differences larger than the spread over seeds: {told}")
-    axes.set(xlabel=f"{_words(task)} minus that of {baseline}, out-of-fold, same seed", ylabel="")
+    axes.set_title(f"Differences that are shown: {told}")
+    axes.set_xlabel(f"{_words(task)} minus that of {baseline}, out-of-fold, same seed")
+    outside_legend(axes)
     return axes
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lib.errors import FacefoldError, Faults, ParameterError
-from lib.runner import batch, stops
+from lib.runner import batch, repeats, stops
 from lib.runner.batch import Experiment
 from lib.runner.kernels import shown
 from lib.runner.parameters import declared
@@ -116,6 +116,12 @@ def _check_processes(stages: set[str]) -> None:
         )
 
 
+def _tell_repeats(experiments: Sequence[Experiment]) -> None:
+    steps = [step for _, steps in experiments for step in steps if step.stage == "train"]
+    for told in filter(None, dict.fromkeys(repeats.told(step.settings) for step in steps)):
+        print(f"warning: {told}", file=sys.stderr)
+
+
 def _check(experiments: Sequence[Experiment]) -> int:
     lines = [
         f"{name} {step.stage:<8} {shown(step.notebook)}  {step.values}".lstrip()
@@ -152,7 +158,9 @@ def _command(args: argparse.Namespace) -> int:
         from lib.runner.clean import clean
 
         return clean(args.clean, Path(dict(args.overrides).get("runs_dir", "runs")), args.yes)
-    return (_check if args.check else _run)(_experiments(args))
+    experiments = _experiments(args)
+    _tell_repeats(experiments)
+    return (_check if args.check else _run)(experiments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -40,6 +40,7 @@ STAGES = {
     "ensemble": Stage(
         "04_ensemble_tta", SUBMISSION, (f"{SUBMISSION}.parquet", f"{SUBMISSION}.csv")
     ),
+    "compare": Stage("06_compare", "{runs_dir}/06_compare"),
     "bench": Stage("08_benchmark", "{bench_dir}/08_benchmark"),
     "study": Stage("09_study", "{study_dir}/09_study"),
 }

@@ -1,4 +1,4 @@
-"""A comparison of runs that differ from a baseline in one ingredient each: variants by seeds."""
+"""A study: runs that differ from a baseline in one ingredient each, variants by seeds."""
 
 import re
 from collections import defaultdict
@@ -8,7 +8,8 @@ import pandas as pd
 
 from lib import artefacts
 from lib.errors import ArtefactError, nearest
-from lib.score import ensemble, metrics, predict, runs
+from lib.explain import paired
+from lib.score import ensemble, intervals, metrics, predict, runs
 from lib.score.runs import Run
 from lib.task.attributes import Task
 
@@ -59,21 +60,28 @@ def scores(tables: Tables, task: Task) -> pd.DataFrame:
 def differences(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
     """Return the metric minus the baseline's of the same seed: variants (rows) by seeds."""
     by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
-    return by_seed - by_seed.loc[baseline]
+    return (by_seed - by_seed.loc[baseline]).drop(index=baseline)
 
 
-def summary(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
-    """Return a row per variant, best first: mean and spread (range) of score and difference."""
-    by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
+def summary(tables: Tables, scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
+    """Return a row per variant but the baseline, best first.
+
+    ``difference`` from the baseline is the mean over seeds and ``spread`` its range over them, NaN
+    of a single seed, which shows nothing. Its intervals over people are those of
+    ``paired.against``; ``shown`` asks that the one for all variants together leaves out 0, and that
+    the difference is larger than its spread.
+    """
     apart = differences(scores, task, baseline)
-    columns = {
-        task.metric: by_seed.mean(axis=1),
-        "spread": _range(by_seed),
-        "difference": apart.mean(axis=1),
-        "difference_spread": _range(apart),
-    }
-    return pd.DataFrame(columns).sort_values(task.metric, ascending=False)
+    compared = paired.against(apart.mean(axis=1), _drawn(tables, task, baseline))
+    spread = (apart.max(axis=1) - apart.min(axis=1)).where(apart.count(axis=1) > 1)
+    compared.insert(1, "spread", spread)
+    compared["shown"] &= compared["difference"].abs() > compared["spread"]
+    return compared.sort_values("difference", ascending=False)
 
 
-def _range(table: pd.DataFrame) -> pd.Series:
-    return table.max(axis=1) - table.min(axis=1)
+def _drawn(tables: Tables, task: Task, baseline: str) -> pd.DataFrame:
+    """Return the difference, mean over seeds, in each draw of people: (draws, variants)."""
+    drawn = intervals.samples({f"{run}_{seed}": oof for (run, seed), oof in tables.items()}, task)
+    drawn.columns = pd.MultiIndex.from_tuples(tables, names=["variant", "seed"])
+    apart = drawn.sub(drawn[baseline], level="seed").drop(columns=baseline, level="variant")
+    return apart.T.groupby("variant").mean().T

@@ -1,0 +1,3 @@
+"""The files of a fold in training, for modules that need no more: training loads slowly."""
+
+CHECKPOINTS = ("last.pt", "before.pt")  # to continue from: the last epoch's, and the one before it
