@@ -9,4 +9,6 @@ def set_style() -> None:
     """Set seaborn's theme, a readable font size and the resolution of all figures from here on."""
     titles = {"axes.titleweight": "bold", "axes.titlelocation": "left"}
     figures = {"figure.dpi": 90, "figure.constrained_layout.use": True}
-    sns.set_theme(context="notebook", style="whitegrid", palette=PALETTE, rc=titles | figures)
+    texts = {"text.parse_math": False}  # a $ in the name of a file is a $
+    look = {"context": "notebook", "style": "whitegrid", "palette": PALETTE}
+    sns.set_theme(**look, rc=titles | figures | texts)

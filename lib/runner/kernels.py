@@ -15,6 +15,17 @@ from lib import PROJECT
 from lib.runner import finished
 from lib.runner.stages import Step
 
+# nbconvert's own page fetches scripts (require.js, MathJax, Mermaid), and cuts off wide code.
+PAGE = """\
+{% extends "lab/index.html.j2" %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block html_head_css %}
+<style>.jp-OutputArea-output, .jp-InputArea-editor .highlight { overflow-x: auto }</style>
+{% endblock %}
+"""
+
 
 class StageError(RuntimeError):
     """A notebook stopped at an error of its own; ``reason`` says which in one line."""
@@ -103,7 +114,7 @@ def _store(running: Path, done: Path, key: str) -> Path:
     _complete(running, done, key)
     html = done.with_suffix(".html")
     resources = {"metadata": {"name": done.stem}}
-    text, _ = HTMLExporter().from_filename(str(running), resources=resources)
+    text, _ = HTMLExporter(raw_template=PAGE).from_filename(str(running), resources=resources)
     with atomic(html) as temporary:
         temporary.write_text(text, encoding="utf-8")
     running.replace(done)
