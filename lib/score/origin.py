@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 import pandas as pd
 import psutil
-import torch
 
 from lib import PROJECT, artefacts
 
@@ -19,6 +18,8 @@ FILES = ("file", "bytes", "modified")  # where a photo is, not what it is
 
 def origin(params: Mapping) -> dict:
     """Return hashes of data and code, the seed, the commit, versions and hardware."""
+    import torch  # seconds, which only the start of a run has to spend
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {
         "data": _data(params),

@@ -15,7 +15,7 @@ import yaml
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError, nearest
 from lib.learn.checks import NOT_PART_OF_A_RUN
-from lib.learn.loop import CHECKPOINTS
+from lib.learn.checkpoints import CHECKPOINTS
 from lib.score import metrics
 from lib.score.origin import origin
 from lib.task import attributes
@@ -58,6 +58,8 @@ class Run:
 
     def write_fold(self, fold: int, oof: pd.DataFrame, test: pd.DataFrame) -> None:
         """Write a fold's tables, test last: it is finished then, and needs no checkpoints."""
+        from lib.learn.checkpoints import CHECKPOINTS  # with torch, which reading a run does not need
+
         artefacts.write_table(oof, self.fold(fold) / "oof.parquet")
         artefacts.write_table(test.assign(fold=fold), self.fold(fold) / "test.parquet")
         for name in CHECKPOINTS:
