@@ -166,6 +166,20 @@ def test_a_stopped_batch_continues_with_what_is_left(place, capsys):
     assert outcomes(capsys.readouterr().out)["a"][1] == "2 of 2"
 
 
+def test_each_stage_writes_the_page_and_what_is_wrong_with_it_stops_nothing(place, capfd):
+    (place / "submissions").mkdir()
+    assert chain.main([*files(place, "a"), "--stages", "train"]) == 0
+    assert (place / "runs/index.html").is_file()
+    (place / "runs/index.html").unlink()
+    (place / "submissions/ledger.csv").write_text("name;time\n")
+    assert chain.main([*files(place, "a"), "--stages", "ensemble"]) == 0
+    assert (place / "submissions/a.csv").read_text() == "a"
+    assert not (place / "runs/index.html").exists()
+    err = capfd.readouterr().err
+    assert "separate fields by commas" in err
+    assert f"Later: python -m lib.run --index {place}/runs" in err
+
+
 # Without kernels
 
 

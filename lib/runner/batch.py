@@ -1,13 +1,16 @@
 """Run experiments one after another: one that fails stops no other, and a table tells the end."""
 
+import subprocess
 import sys
 import time
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from lib import PROJECT
 from lib.errors import FacefoldError
 from lib.runner.finished import is_finished
 from lib.runner.kernels import StageError, execute, prepare, shown
@@ -97,6 +100,8 @@ def _run(experiment: Experiment, clock: Clock, lost: dict[str, str], copies: str
     for step in experiment.steps:
         outcome, why = _missing(step, lost) or _attempt(step, experiment.name, clock, copies)
         outcomes.append(outcome)
+        if outcome != "skipped" and not copies:
+            _write_page(step)
         if why:
             break
         for path in step.makes:
@@ -142,6 +147,25 @@ def _attempt(step: Step, name: str, clock: Clock, copies: str) -> tuple[str, str
     except Exception as error:  # noqa: BLE001, whatever it is: the other experiments are run
         traceback.print_exc()
         return "failed", f"{step.stage}: {type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _write_page(step: Step) -> None:
+    """Write the page of all runs, where the step knows their folder and it is there.
+
+    Another process does it and tells what is wrong: nothing there can stop the steps here.
+    """
+    if "runs_dir" not in step.settings:
+        return
+    runs_dir = PROJECT / Path(step.settings["runs_dir"]).expanduser()
+    if not runs_dir.is_dir():
+        return
+    submissions_dir = step.settings.get("submissions_dir", "submissions")
+    options = ["--index", str(runs_dir), "-p", f"submissions_dir={submissions_dir}"]
+    command = [sys.executable, "-m", "lib.run", *options]
+    made = subprocess.run(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
+    if made.returncode:
+        print(f"The page of all runs was not written (see above). Later: python -m lib.run --index "
+              f"{shown(runs_dir)}", file=sys.stderr)  # fmt: skip
 
 
 def table(results: Sequence[Result]) -> str:

@@ -1,4 +1,4 @@
-"""The command ``python -m lib.run``: it runs notebooks headless, checks, lists and cleans."""
+"""The command ``python -m lib.run``: it runs notebooks, checks, lists, cleans, writes the page."""
 
 import argparse
 import os
@@ -71,15 +71,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="print every stage's parameters and their meaning")
     clean = "list what can be deleted: a run; of a work folder the crops that no run in runs needs"
     add("--clean", type=Path, nargs="+", metavar="runs/x", help=clean)
+    index = "write the page of all runs and submissions, index.html in that folder (default: runs)"
+    add("--index", type=Path, nargs="?", const=Path("runs"), metavar="RUNS_DIR", help=index)
     add("--yes", action="store_true", help="with --clean: delete it")
     args = parser.parse_args(argv)
-    others = {name for name, _ in args.overrides} - {"runs_dir"}
-    if args.clean and (args.files or args.then or args.stages or others):
-        parser.error("--clean runs nothing: the only parameter that it knows is -p runs_dir=FOLDER")
+    for option, known in (("clean", "runs_dir"), ("index", "submissions_dir")):
+        others = {name for name, _ in args.overrides} - {known}
+        if getattr(args, option) and (args.files or args.then or args.stages or others):
+            parser.error(
+                f"--{option} runs nothing: the only parameter that it knows is -p {known}=FOLDER"
+            )
     if args.yes and not args.clean:
         parser.error("--yes goes with --clean")
-    if not (args.files or args.stages or args.list or args.clean):
-        parser.error("give a parameter file, --stages, --list or --clean")
+    if not (args.files or args.stages or args.list or args.clean or args.index):
+        parser.error("give a parameter file, --stages, --list, --index or --clean")
     return args
 
 
@@ -158,6 +163,12 @@ def _command(args: argparse.Namespace) -> int:
         from lib.runner.clean import clean
 
         return clean(args.clean, Path(dict(args.overrides).get("runs_dir", "runs")), args.yes)
+    if args.index:
+        from lib.explain import page
+
+        submissions = dict(args.overrides).get("submissions_dir", "submissions")
+        print(shown(page.write(args.index, submissions)))
+        return 0
     experiments = _experiments(args)
     _tell_repeats(experiments)
     return (_check if args.check else _run)(experiments)
