@@ -103,9 +103,13 @@ def test_runs_are_listed_best_first_with_their_scores_in_the_words_of_their_file
 
 
 def test_a_run_that_is_not_finished_or_cannot_be_read_is_a_row_that_says_why(soup):
-    texts = {row.th["data-value"]: row.th.text for row in soup.find("table").tbody.find_all("tr")}
-    assert "unfinished" in texts["begun"]
-    assert "attributes: list at least one" in texts["broken"]
+    rows = soup.find("table").tbody.find_all("tr")
+    remarks = {row.th["data-value"]: [each.text for each in row.th("span")] for row in rows}
+    assert remarks["good"] == []
+    assert remarks["begun"] == ["unfinished", "folds trained: 1"]
+    state, reason = remarks["broken"]
+    assert state == "refused"
+    assert "attributes: list at least one" in reason
 
 
 def test_only_parameters_that_differ_are_told(soup):

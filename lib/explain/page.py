@@ -103,10 +103,10 @@ def _run(name: str, runs: pd.DataFrame, pictures: Mapping, differs: pd.Series, f
     facts = _columns(runs, "run").loc[name]
     links = [_link(path, folder) for path in sorted((folder / name).glob("*.html"))]
     cells = dict(_numbers(runs.loc[name]))
-    state = "" if facts["state"] == "finished" else facts["state"]
-    remarks = list(filter(None, [state, pictures["fault"]]))
+    state = facts["state"] if facts["state"] != "finished" else ""
+    remarks = dict.fromkeys(filter(None, [state, facts["reason"], pictures["fault"]]))
     given = {parameter: _text(value) for parameter, value in differs.items()}
-    return Row(name, links, cells, remarks, facts, pictures, given)
+    return Row(name, links, cells, list(remarks), facts, pictures, given)
 
 
 def _text(value: object) -> str:
