@@ -316,8 +316,8 @@ def test_nothing_is_wider_than_the_screen(place, opened, width, tmp_path):
 def test_the_page_of_an_executed_notebook_asks_for_nothing_and_scrolls_what_is_wide(
     tmp_path, opened
 ):
-    wide = pd.DataFrame([["0.123456789"] * 40]).to_html()
-    output = {"output_type": "display_data", "data": {"text/html": wide}, "metadata": {}}
+    table = pd.DataFrame([["0.123456789"] * 40]).to_html()
+    output = {"output_type": "display_data", "data": {"text/html": table}, "metadata": {}}
     code = {"cell_type": "code", "id": "b", "source": "x" * 300, "outputs": [output]}
     cells = [
         {"cell_type": "markdown", "id": "a", "source": "# It costs $5, not $6", "metadata": {}},
@@ -330,5 +330,7 @@ def test_the_page_of_an_executed_notebook_asks_for_nothing_and_scrolls_what_is_w
         tab = opened(html, width)
         assert tab.evaluate("document.documentElement.scrollWidth") == width
         for box in (".jp-OutputArea-output", ".jp-InputArea-editor .highlight"):
-            assert tab.locator(box).first.evaluate("box => box.scrollWidth > box.clientWidth")
+            wide = tab.locator(box).first
+            assert wide.evaluate("box => box.scrollWidth > box.clientWidth")
+            assert wide.evaluate("box => getComputedStyle(box).overflowX") == "auto"
         assert tab.get_by_text("It costs $5, not $6").is_visible()
