@@ -65,6 +65,12 @@ def test_submission_is_in_the_samples_order_and_in_the_ledger(place):
     assert (row["name"], row["runs"], row["sha256"]) == ("demo", "demo", file_hash(path))
 
 
+def test_the_page_of_all_runs_leads_to_every_notebook_of_the_chain(place):
+    text = (place / "runs/index.html").read_text()
+    for link in ("demo/03_train", "../submissions/demo", "../work/01_eda", "../work/02_face_crop"):
+        assert f'href="{link}.html"' in text
+
+
 def test_again_changes_nothing(place):
     kept = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("best.pt")}
     digest = file_hash(place / "submissions/demo.csv")
