@@ -58,8 +58,6 @@ class Run:
 
     def write_fold(self, fold: int, oof: pd.DataFrame, test: pd.DataFrame) -> None:
         """Write a fold's tables, test last: it is finished then, and needs no checkpoints."""
-        from lib.learn.checkpoints import CHECKPOINTS  # with torch, which reading a run does not need
-
         artefacts.write_table(oof, self.fold(fold) / "oof.parquet")
         artefacts.write_table(test.assign(fold=fold), self.fold(fold) / "test.parquet")
         for name in CHECKPOINTS:
