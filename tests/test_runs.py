@@ -182,8 +182,11 @@ def test_a_comment_or_another_answer_does_not_change_what_was_learned(tasks, tmp
     run = runs.start(str(tmp_path), PARAMS, attributes.load("mask"))
     write(run, 0)
     runs.finish(run, [0])
-    with (tasks / "mask.yaml").open("a") as file:
-        file.write("answer: {format: name, columns: [photo, what]}  # as the server wants it now\n")
+    text = (tasks / "mask.yaml").read_text()
+    (tasks / "mask.yaml").write_text(
+        text.replace("columns: [ImageID, ans]", "columns: [photo, what]")
+        + "# as it is wanted now\n"
+    )
     assert runs.load(str(tmp_path), "first").task.answer.columns == ("photo", "what")
 
 

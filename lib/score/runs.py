@@ -14,8 +14,8 @@ import yaml
 
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError, nearest
-from lib.learn.checks import NOT_PART_OF_A_RUN
 from lib.learn.checkpoints import CHECKPOINTS
+from lib.learn.checks import NOT_PART_OF_A_RUN
 from lib.score import metrics
 from lib.score.origin import origin
 from lib.task import attributes
