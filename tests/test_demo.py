@@ -13,6 +13,7 @@ import pytest
 
 from lib import artefacts
 from lib.data.competition import STEMS
+from lib.data.index import build_images
 from lib.demo import people as demo
 from lib.demo.__main__ import main
 from lib.demo.folder import for_each, whole_folder
@@ -21,6 +22,8 @@ from lib.demo.portrait.camera import random_shot
 from lib.demo.portrait.person import random_person
 from lib.demo.portrait.photo import render
 from lib.errors import ArtefactError, DataError, ParameterError
+from lib.score import runs
+from lib.task.attributes import TASKS
 
 GENDERS, AGE = demo.GENDERS, demo.AGE
 SMALL = {"people": 12, "eval_people": 6, "seed": 3}
@@ -260,9 +263,7 @@ def test_leaderboard_refuses_other_photos(data, tmp_path):
 
 
 def test_report_compares_out_of_fold_with_the_leaderboard(data, tmp_path, capsys):
-    run, csv = tmp_path / "run", tmp_path / "mine.csv"
-    run.mkdir()
-    (run / "metrics.json").write_text(json.dumps({"folds": [{"fold": 0, "macro_f1": 0.51234}]}))
+    run, csv = run_that_knows_the_planted_errors(data, tmp_path), tmp_path / "mine.csv"
     scores = {"oof_score": 0.7, "oof_score_without_tta": 0.6}
     csv.with_suffix(".json").write_text(json.dumps(scores))
     read(data, "private/answers.csv").to_csv(csv, index=False)
@@ -272,6 +273,28 @@ def test_report_compares_out_of_fold_with_the_leaderboard(data, tmp_path, capsys
     assert re.search("fold 0 +0.512$", printed, re.MULTILINE)
     for row in ("without TTA +0.600", "with TTA +0.700", "demo leaderboard, all +1.000"):
         assert re.search(row, printed)
+    assert printed.endswith("label errors: 5 of 5 are among the first 15 candidates (1.00)\n")
+
+
+def run_that_knows_the_planted_errors(data: Path, folder: Path) -> Path:
+    """Write a run whose out-of-fold table gives the true classes a probability of 0.9."""
+    images, _ = build_images(data, folder / "work", demo.TASK, "competition", {})
+    true = images[images.split == "train"].copy()
+    for row in read(data, "private/planted.csv").itertuples():
+        chosen = (true.person == row.person) & (
+            true.file.str.contains(row.recorded) | (row.field != "mask")
+        )
+        true.loc[chosen, row.field] = demo.TASK[row.field].parse(row.true)
+    label = demo.TASK.encode(demo.TASK.groups(true)).to_numpy(int)
+    shares = np.where(np.arange(18) == label[:, None], 0.9, 0.1 / 17)
+    oof = pd.DataFrame(shares, true.index, demo.TASK.columns())
+    run = folder / "run"
+    artefacts.write_table(runs.oof_table(oof, images.loc[oof.index], 0), run / "oof.parquet")
+    artefacts.write_json({"folds": [{"fold": 0, "macro_f1": 0.51234}]}, run / "metrics.json")
+    params = {"task": "mask", "learn": [], "work_dir": str(folder / "work")}
+    artefacts.write_json(params, run / "params.yaml")
+    (run / "task.yaml").write_text((TASKS / "mask.yaml").read_text())
+    return run
 
 
 def test_notebook_reads_every_photo_with_what_is_recorded(data):

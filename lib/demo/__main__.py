@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from lib.demo.leaderboard import closing_table
 from lib.demo.people import make
+from lib.demo.planted import sentence
 
 NOTE = "macro F1 on synthetic people: it shows that the workflow runs, and nothing about real faces"
 
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     table = closing_table(chosen.run, chosen.submission, chosen.data)
     print(NOTE, table.to_string(float_format="{:.3f}".format), sep="\n")
+    print(sentence(chosen.run, chosen.data))
 
 
 if __name__ == "__main__":
