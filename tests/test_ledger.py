@@ -18,10 +18,11 @@ FACTS = {
     "oof_score": 0.712345,
     "oof_score_without_tta": 0.7,
 }
+CHOICE = {"decision": "offsets", "recommended": "soft, argmax", "why": "it is simple"}
 
 
 def record(path, **more):
-    ledger.record(path, **{**FACTS, "test_photos_used": False, **more})
+    ledger.record(path, **{**FACTS, "test_photos_used": False, "choice": CHOICE, **more})
 
 
 def csv_named(name, folder):
@@ -47,7 +48,11 @@ def test_record_writes_the_ledger_and_the_facts(first):
     }  # fmt: skip
     assert pd.Timestamp(row["time"]).utcoffset() == pd.Timedelta(0)
     assert row[["public", "private"]].isna().all()
-    assert json.loads(first.with_suffix(".json").read_text()) == {**FACTS, "sha256": digest}
+    assert json.loads(first.with_suffix(".json").read_text()) == {
+        **FACTS,
+        **CHOICE,
+        "sha256": digest,
+    }
 
 
 def test_what_the_user_typed_into_the_ledger_stays(first):

@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from lib.score import ensemble, metrics
+from lib.score.nested import Comparison, Method
 from lib.task.attributes import LABEL, Task
 
 GREYS = "Greys"  # dark is much, on screen and on paper
@@ -70,6 +71,26 @@ def agreement(tables: ensemble.Tables, task: Task) -> Axes | None:
     axes.set(title=title, xlabel="member", ylabel="member")
     axes.tick_params("x", rotation=60)
     axes.tick_params("y", rotation=0)
+    return axes
+
+
+def methods(comparison: Comparison) -> Axes:
+    """Draw each method's nested gain over the simplest one, with its simultaneous interval.
+
+    The recommended method has a diamond.
+    """
+    gains = comparison.gains(comparison.simplest)
+    names = [str(Method(*key)) for key in gains.index]
+    places, half = np.arange(len(names)), gains["high"] - gains["gain"]
+    _, axes = plt.subplots(figsize=(8, 1.6 + 0.32 * len(names)))
+    axes.errorbar(gains["gain"], places, xerr=half, fmt="o", color="0.45", capsize=3)
+    taken = names.index(str(comparison.recommended))
+    axes.plot(gains["gain"].iloc[taken], taken, "D", color="black", markersize=9)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.set(title=f"Recommended (diamond): {comparison.recommended}", ylabel="vote, decision")
+    axes.set_xlabel(f"nested gain over {comparison.simplest}, 95 % for all intervals at once")
     return axes
 
 

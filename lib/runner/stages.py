@@ -5,6 +5,7 @@ Parameter files merge from left to right, and each notebook is handed the keys t
 before any kernel starts; nothing heavy is imported.
 """
 
+import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -236,13 +237,25 @@ def needs(step: Step) -> Iterator[tuple[str, str, str]]:
     for parameter, (maker, key) in NEEDS.items():
         given = step.settings.get(parameter) or []
         for name in [given] if isinstance(given, str) else given:
-            yield parameter, name, STAGES[maker].makes[0].format(**step.settings | {key: name})
+            path = STAGES[maker].makes[0].format(**step.settings | {key: name})
+            yield from ((parameter, name, each) for each in _fitting(path))
+
+
+def _fitting(path: str) -> list[str]:
+    """Return the files that a path with a * fits; else the path as it is."""
+    whole = PROJECT / Path(path).expanduser()
+    found = Path(whole.anchor).glob(str(whole.relative_to(whole.anchor))) if "*" in path else []
+    return sorted(map(str, found)) or [path]
 
 
 def _check_needs(step: Step, before: Sequence[Step]) -> None:
     made = {path for other in before for path in other.makes}
     for parameter, name, path in needs(step):
-        if path not in made and not (PROJECT / Path(path).expanduser()).exists():
+        if (
+            path not in made
+            and not fnmatch.filter(made, path)
+            and not (PROJECT / Path(path).expanduser()).exists()
+        ):
             raise ParameterError(
                 f"{step.stage}: {parameter}: {name!r} is made by no earlier stage, and "
                 f"{path} is missing{nearest(path, made)}"

@@ -15,9 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
-from lib.errors import DataError, ParameterError, pick, some
+from lib.errors import DataError, ParameterError, one_of, pick, some
 from lib.score.metrics import predicted, truth
+from lib.score.selection import LEARNED
 from lib.task.attributes import LABEL, Task
 from lib.task.tables import normalised, parts, probabilities
 
@@ -55,6 +57,8 @@ def rank(members: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 VOTES = {"soft": soft, "hard": hard, "rank": rank, "geometric": geometric}
+COUNTED = ("hard", "rank")  # what these return are shares of votes, not probabilities
+WAYS = (*VOTES, *LEARNED, "stacked")  # all choices of ``combine``, by how much they learn
 
 
 def members(tables: Tables) -> dict[str, pd.DataFrame]:
@@ -141,10 +145,10 @@ def _member_weights(tables: Tables, weights: Sequence[float]) -> np.ndarray:
 
 def _by_part(tables: Tables, task: Task, combined: Callable[[str], np.ndarray]) -> pd.DataFrame:
     """Return the table of parts ``combined`` (N, C), normalised, with the facts of ``tables``."""
-    facts = _facts(tables)
+    kept = facts(tables)
     common = _common_parts(tables, task)
-    frames = [pd.DataFrame(combined(p), facts.index, task.columns(p)) for p in common]
-    return normalised(pd.concat(frames, axis=1), task).join(facts)
+    frames = [pd.DataFrame(combined(p), kept.index, task.columns(p)) for p in common]
+    return normalised(pd.concat(frames, axis=1), task).join(kept)
 
 
 def _common_parts(tables: Tables, task: Task) -> list[str]:
@@ -158,7 +162,7 @@ def _common_parts(tables: Tables, task: Task) -> list[str]:
     return first
 
 
-def _facts(tables: Tables) -> pd.DataFrame:
+def facts(tables: Tables) -> pd.DataFrame:
     """Return the FACTS on which all aligned tables agree; DataError for a label or a person."""
     first, reference = next(iter(tables.items()))
     agreed = [column for column in FACTS if all(column in table for table in tables.values())]
@@ -192,7 +196,7 @@ def join_attributes(tables: Tables, task: Task) -> pd.DataFrame:
     aligned = align(keyed, task)
     shares = {name: probabilities(aligned[run], task, name) for name, run in owners.items()}
     frames = [_label_table(shares, task)] if task.joint else shares.values()
-    joined = normalised(pd.concat(frames, axis=1), task).join(_facts(aligned))
+    joined = normalised(pd.concat(frames, axis=1), task).join(facts(aligned))
     return joined.reset_index("fold") if "fold" in joined.index.names else joined
 
 
@@ -277,31 +281,61 @@ def _fit(known: Tables, unseen: Tables, task: Task, part: str) -> np.ndarray:
         np.hstack(np.log(_stacked(tables, task, part).clip(FLOOR))) for tables in (known, unseen)
     )
     found = np.zeros((len(others), len(task.columns(part))))
-    if len(others):
+    true = truth(next(iter(known.values())), task)[part].to_numpy()
+    classes = np.unique(true)
+    if len(classes) == 1:
+        found[:, classes] = 1
+    elif len(others):
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        model.fit(features, truth(next(iter(known.values())), task)[part].to_numpy())
-        found[:, model.classes_] = model.predict_proba(others)
+        with threadpool_limits(1):  # on a shared machine several threads wait for each other
+            found[:, classes] = model.fit(features, true).predict_proba(others)
     return found
+
+
+def learned_weights(oof: Tables, task: Task, method: str) -> dict[str, float]:
+    """Return the weight of each run by a method of LEARNED; {} for a method that learns none.
+
+    DataError without validated people.
+    """
+    if method not in LEARNED:
+        return {}
+    aligned = align(oof, task)
+    first = next(iter(aligned.values()))
+    if first.empty:
+        raise DataError(f"vote={method!r} learns from validated people, there are none; take soft")
+    known = [
+        (_stacked(aligned, task, part), truth(first, task)[part].to_numpy())
+        for part in _common_parts(aligned, task)
+    ]
+    weights = LEARNED[method](known, task.metric)
+    return dict(zip(aligned, weights.tolist(), strict=True))
 
 
 def combine(
     oof: Tables, test: Tables, task: Task, method: str, weights: Sequence[float] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the (out-of-fold, test) tables of one ensemble: a vote of VOTES, or "stacked"."""
-    pick({**VOTES, "stacked": stack}, method, "vote")
+    """Return the (out-of-fold, test) tables of one ensemble, ``method`` is one of WAYS.
+
+    "best" and "greedy" are soft votes with ``learned_weights``: their out-of-fold table has rows
+    that the weights were learned from (``nested`` has estimates without).
+    """
+    one_of(WAYS, method, "vote")
     if list(oof) != list(test):
         raise ParameterError(
             f"out-of-fold tables of {list(oof)} but test tables of {list(test)}: "
             "give the same runs in one order"
         )
-    if method != "stacked":
+    if method in VOTES:
         return vote(oof, task, method, weights), vote(test, task, method, weights)
     if len(weights):
         raise ParameterError(
-            f"weights={list(weights)} mean nothing to vote='stacked', which learns its own; "
+            f"weights={list(weights)} mean nothing to vote={method!r}, which learns its own; "
             "set weights=[]"
         )
-    return stack(oof, test, task)
+    if method == "stacked":
+        return stack(oof, test, task)
+    shares = list(learned_weights(oof, task, method).values())
+    return vote(oof, task, "soft", shares), vote(test, task, "soft", shares)
 
 
 def agreement(tables: Tables, task: Task) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,12 +33,14 @@ def record(
     oof_score: float,
     oof_score_without_tta: float,
     test_photos_used: bool,
+    choice: Mapping[str, object],
 ) -> None:
     """Append a submission's CSV to the ledger next to it, and write the same facts to its JSON.
 
-    ``test_photos_used``: whether a run learned from test photos (pseudo-labels). A name with the
-    same file hash is not recorded twice. Rows that are there, and the scores that a user typed into
-    them, are never touched.
+    ``test_photos_used``: whether a run learned from test photos (pseudo-labels). ``choice``: how
+    classes were decided, and which method was recommended and why; it goes to the JSON alone. A
+    name with the same file hash is not recorded twice. Rows that are there, and the scores that a
+    user typed into them, are never touched.
     """
     if not submission.exists():
         raise ArtefactError(f"there is no {submission} to record; write the submission first")
@@ -56,7 +58,7 @@ def record(
     with FileLock(submission.with_name(f".{FILE}.lock")):
         _append(row, submission.with_name(FILE))
         more = {"weights": list(weights), "oof_score_without_tta": oof_score_without_tta}
-        write_json({**facts, **more}, submission.with_suffix(".json"))
+        write_json({**facts, **more, **choice}, submission.with_suffix(".json"))
 
 
 def _append(row: dict[str, str], path: Path) -> None:

@@ -166,14 +166,28 @@ def load(runs_dir: str, name: str) -> Run:
 
 
 def load_all(runs_dir: str, names: Sequence[str]) -> tuple[dict[str, Run], Task]:
-    """Return finished runs by name, and the task that they share; ParameterError without one."""
-    found = {name: load(runs_dir, name) for name in names}
+    """Return finished runs by name, and the task that they share; ParameterError without one.
+
+    A name with a * stands for all finished runs that it fits; ArtefactError if it fits none.
+    """
+    fitting = [one for name in names for one in _fitting(runs_dir, name)]
+    found = {name: load(runs_dir, name) for name in fitting}
     tasks = {run.task.name: run.task for run in found.values()}
     if len(tasks) != 1:
         raise ParameterError(
             f"runs={list(names)} must be one or more runs of one task, not of {list(tasks)}"
         )
     return found, next(iter(tasks.values()))
+
+
+def _fitting(runs_dir: str, name: str) -> list[str]:
+    """Return the finished runs that a name with a * fits; another name as it is."""
+    if "*" not in name:
+        return [name]
+    paths = artefacts.resolve(runs_dir).glob(f"{name}/metrics.json")
+    if found := sorted(path.parent.name for path in paths):
+        return found
+    raise ArtefactError(f"no finished run in {runs_dir!r} fits {name!r}; train with notebook 03")
 
 
 def oof_table(probabilities: pd.DataFrame, photos: pd.DataFrame, fold: int) -> pd.DataFrame:

@@ -163,13 +163,19 @@ def _refuse(given: pd.Series, wrong: Sequence[bool], fault: str, fix: str) -> No
 
 
 def write(
-    name: str, table: pd.DataFrame, ids: Sequence[str], task: Task, submissions_dir: Path
+    name: str,
+    table: pd.DataFrame,
+    ids: Sequence[str],
+    task: Task,
+    submissions_dir: Path,
+    decided: pd.DataFrame | None = None,
 ) -> Path:
     """Write the predictions of ``table`` as ``submissions_dir/name.csv``; return its path.
 
     ``ids`` are the test photos in the order of the file; ``table`` has a row for each, in any
-    order, and is kept as ``name.parquet``. DataError as in ``check``. A file of that name with
-    other contents is refused by a ParameterError, as a row of the ledger may point to it.
+    order, and is kept as ``name.parquet``. The answers are those of ``decided``, where a decision
+    other than the most probable class was taken. DataError as in ``check``. A file of that name
+    with other contents is refused by a ParameterError, as a row of the ledger may point to it.
     """
     if not re.fullmatch(r"[\w][\w.+-]*", name) or f"{name}.csv" == ledger.FILE:
         raise ParameterError(
@@ -177,7 +183,7 @@ def write(
             "and not 'ledger'"
         )
     path, place = submissions_dir / f"{name}.csv", pd.Series(range(len(ids)), list(ids))
-    rows = answers(table, task)
+    rows = answers(table if decided is None else decided, task)
     frame = rows.sort_values(rows.columns[0], key=lambda photos: photos.map(place))
     check(frame, ids, task)
     text = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g").encode()
