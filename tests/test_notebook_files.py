@@ -21,7 +21,9 @@ from lib.score import decisions, ensemble, predict
 
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 PARAMETER_FILES = [
-    path for path in sorted((PROJECT / "params").rglob("*.yaml")) if path.parent.name != "tasks"
+    path
+    for path in sorted((PROJECT / "params").rglob("*.yaml"))
+    if path.parent.name not in ("tasks", "sweeps")
 ]
 MISSING = [stage for stage in STAGES if not notebook_of(stage).is_file()]
 every_notebook = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -21,7 +21,11 @@ from lib.textfiles import kind, parse_yaml
 
 NOTEBOOKS = PROJECT / "notebooks"
 NUMBERS = {int: r"[+-]?\d+", float: r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"}
-FILE_NAMES = ("experiment", "submission")  # parameters that a folder or a file is named after
+FILE_NAMES = (
+    "experiment",
+    "submission",
+    "study",
+)  # parameters that a folder or a file is named after
 
 
 class Parameter(NamedTuple):

@@ -42,6 +42,7 @@ STAGES = {
         "04_ensemble_tta", SUBMISSION, (f"{SUBMISSION}.parquet", f"{SUBMISSION}.csv")
     ),
     "compare": Stage("06_compare", "{runs_dir}/06_compare"),
+    "sweep": Stage("07_sweep", "{runs_dir}/{study}/07_sweep"),
     "bench": Stage("08_benchmark", "{bench_dir}/08_benchmark"),
     "study": Stage("09_study", "{study_dir}/09_study"),
 }
