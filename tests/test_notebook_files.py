@@ -14,7 +14,7 @@ import pytest
 from lib import PROJECT
 from lib.data import folds, index
 from lib.face import background, faces, geometry
-from lib.learn import augment, heads, losses, mixers, models, precision, recipe, samplers
+from lib.learn import augment, heads, losses, mixers, models, precision, recipe, samplers, tracking
 from lib.runner.parameters import NOTEBOOKS, declared
 from lib.runner.stages import STAGES, notebook_of, plan, read_layer
 from lib.score import decisions, ensemble, predict
@@ -183,6 +183,7 @@ CHOICES = {
         "schedule": recipe.SCHEDULES,
         "freeze": models.FREEZES,
         "precision": precision.CHOICES,
+        "tracker": tracking.TRACKERS,
     },
     "04_ensemble_tta": {
         "vote": ensemble.WAYS,

@@ -13,7 +13,7 @@ from lib.task.attributes import GROUPS, Task
 PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")  # parts of two photos in one
 PLAIN_LOSS = ({"ce": 1.0}, 0, "none")  # loss, label_smoothing, class_weights as they are by default
 NOT_PART_OF_A_RUN = (  # how it is worked through and what is noted of it, not what comes out
-    "folds", "workers", "compiled", "why", "expect",
+    "folds", "workers", "compiled", "tracker", "why", "expect",
 )  # fmt: skip
 Rule = tuple[Callable[[SimpleNamespace], object], str]
 

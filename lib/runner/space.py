@@ -27,8 +27,8 @@ from lib.textfiles import kind, read_yaml
 RANGES = {int: IntDistribution, float: FloatDistribution}
 RANGE_KEYS = ("low", "high", "log", "step")
 NOT_SEARCHED = (  # names of a run, how it is worked through, and what decides who is scored on what
-    "experiment", "runs_dir", "folds", "workers", "compiled", "task", "data_dir", "work_dir",
-    "learn", "split", "fold_count", "people_limit", "seed", "shuffle_labels",
+    "experiment", "runs_dir", "folds", "workers", "compiled", "tracker", "task", "data_dir",
+    "work_dir", "learn", "split", "fold_count", "people_limit", "seed", "shuffle_labels",
 )  # fmt: skip
 
 
