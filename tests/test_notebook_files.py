@@ -191,6 +191,7 @@ CHOICES = {
         "tta": predict.VIEWS,
         "compare_tta": [view for view in predict.VIEWS if view != "none"],
     },
+    "05_error_analysis": {"vote": (*ensemble.VOTES, "stacked"), "tta": predict.VIEWS},
     "09_study": {"tta": [view for view in predict.VIEWS if view != "none"]},
 }
 

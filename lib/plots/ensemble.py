@@ -1,5 +1,7 @@
 """Figures of notebook 04: what TTA gains, who agrees, what is confused, what is submitted."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -94,12 +96,15 @@ def methods(comparison: Comparison) -> Axes:
     return axes
 
 
-def confusions(oof: pd.DataFrame, task: Task) -> list[Axes]:
-    """Draw the confusion matrix of each part of a table; without rows say so in words."""
+def confusions(oof: pd.DataFrame, task: Task, names: Sequence[str] = ()) -> list[Axes]:
+    """Draw the confusion matrix of each part of a table, or of the parts and attributes ``names``.
+
+    Without rows say so in words.
+    """
     if oof.empty:
         print("Nobody was validated (split none), so no confusion can be shown.")
         return []
-    return [_confusion(oof, task, part) for part in metrics.parts(oof, task)]
+    return [_confusion(oof, task, name) for name in names or metrics.parts(oof, task)]
 
 
 def _confusion(oof: pd.DataFrame, task: Task, part: str) -> Axes:

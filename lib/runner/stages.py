@@ -23,11 +23,13 @@ class Stage(NamedTuple):
     """A notebook, the path of its executed copy without suffix, and the files that it makes.
 
     Paths are written with the notebook's parameters; later stages ask for the first of ``makes``.
+    ``together`` is the copy's path where several ``runs`` are worked on, if it is another one.
     """
 
     notebook: str
     copy: str
     makes: tuple[str, ...] = ()
+    together: str = ""
 
 
 RUN = "{runs_dir}/{experiment}"
@@ -40,6 +42,11 @@ STAGES = {
     "train": Stage("03_train", f"{RUN}/03_train", (f"{RUN}/metrics.json",)),
     "ensemble": Stage(
         "04_ensemble_tta", SUBMISSION, (f"{SUBMISSION}.parquet", f"{SUBMISSION}.csv")
+    ),
+    "errors": Stage(
+        "05_error_analysis",
+        "{runs_dir}/{runs[0]}/05_error_analysis",
+        together=f"{SUBMISSION}_errors",
     ),
     "compare": Stage("06_compare", "{runs_dir}/06_compare"),
     "sweep": Stage("07_sweep", "{runs_dir}/{study}/07_sweep"),
@@ -85,7 +92,9 @@ class Step(NamedTuple):
     @property
     def copy(self) -> str:
         """The path of its executed copy, without suffix."""
-        return STAGES[self.stage].copy.format(**self.settings)
+        stage = STAGES[self.stage]
+        several = bool(stage.together) and len(self.settings["runs"]) > 1
+        return (stage.together if several else stage.copy).format(**self.settings)
 
     @property
     def makes(self) -> list[str]:
