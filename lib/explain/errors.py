@@ -177,7 +177,7 @@ def worst(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return the photo on which each person is most confidently wrong, the surest first.
 
     Columns: ``person``, ``confidence`` (the largest probability of a wrong class of an attribute),
-    ``wrong_photos``, ``photos`` (of that person) and ``errors``: prediction and label of each wrong attribute.
+    ``wrong_photos``, ``photos`` (of that person), ``errors`` (what was said, and what is recorded).
     """
     odd = wrong(oof, task)
     guess, true = (of(oof, task)[list(odd)] for of in (metrics.predicted, metrics.truth))
