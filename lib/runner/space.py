@@ -115,7 +115,7 @@ def _searched(search: Mapping, settings: Mapping, source: str) -> dict[str, Sear
         with faults.collected():
             found[name] = _one(name, values, table, f"{source}: {name}")
             for value in found[name].extremes():
-                check_together({**settings, name: value}, f"{source}: {name}")
+                check_together({**settings, name: value}, f"{source}: {name}", faults)
             _check_default(name, found[name], settings[name], f"{source}: {name}")
     faults.tell()
     return found
