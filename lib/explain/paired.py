@@ -53,7 +53,7 @@ def compared(
 
 
 def _score(oof: pd.DataFrame, task: Task, name: str) -> float:
-    return metrics.summary(oof, task)[name or task.metric]
+    return metrics.summary(oof, task)[name] if name else metrics.score(oof, task)
 
 
 def comparable(
