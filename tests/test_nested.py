@@ -312,6 +312,7 @@ def chance(table, task, draws=40):
 
 def test_on_random_labels_no_method_beats_chance():
     """Six sets of noise: what is learned looks better than chance in-sample, never nested."""
+    learned = [Method("greedy", "argmax"), Method("soft", "offsets"), Method("greedy", "offsets")]
     inside, outside, covered = {}, {}, []
     for seed in range(6):
         label = labels(seed)
@@ -323,19 +324,13 @@ def test_on_random_labels_no_method_beats_chance():
             by_chance = chance(table, TASK)
             covered.append(lows[method] <= by_chance)
             outside.setdefault(method, []).append(metrics.score(table, TASK) - by_chance)
+        for method in learned:
             known, _ = ensemble.combine(tables, tables, TASK, method.vote)
             seen = decisions.decide(known, known, TASK, method.decision)
             inside.setdefault(method, []).append(metrics.score(seen, TASK) - chance(seen, TASK))
     assert np.mean(covered) > 0.95
-    error = {method: np.std(gains) / np.sqrt(6) for method, gains in outside.items()}
-    assert all(np.mean(gains) < 3 * error[method] for method, gains in outside.items())
-    for method in (
-        Method("greedy", "argmax"),
-        Method("soft", "offsets"),
-        Method("greedy", "offsets"),
-    ):
-        assert np.mean(inside[method]) > 0.03
-        assert np.mean(inside[method]) > 3 * error[method]
+    assert max(np.mean(gains) for gains in outside.values()) < 0.03
+    assert min(np.mean(inside[method]) for method in learned) > 0.045
 
 
 # The recommendation

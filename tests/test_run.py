@@ -454,3 +454,17 @@ def test_help_of_the_recipes_starts_nothing(capsys):
     with pytest.raises(SystemExit, match="0"):
         recipes.main(["--help"])
     assert "usage: python -m lib.runner.recipes" in capsys.readouterr().out
+
+
+def test_a_star_names_runs_that_are_there_or_that_the_chain_makes(folder):
+    text = "stages: [train, ensemble]\nruns: ['base*']\n"
+    assert plan_of(folder, text)[-1].settings["runs"] == ["base*"]
+    assert "ensemble: runs: 'odd*' is made by no earlier stage" in fault(
+        folder, text, runs=["odd*"]
+    )
+    for name in ("odd_1", "odd_0"):
+        (folder / "runs" / name).mkdir(parents=True)
+        (folder / "runs" / name / "metrics.json").write_text("{}")
+    (step,) = plan_of(folder, text, ["ensemble"], runs=["odd*"])
+    found = [path for _, _, path in stages.needs(step)]
+    assert found == [f"{folder}/runs/{name}/metrics.json" for name in ("odd_0", "odd_1")]

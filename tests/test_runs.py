@@ -224,3 +224,14 @@ def test_truth_is_joined_by_key_not_by_place():
     photos = pd.DataFrame({"label": [3, 5], "person": ["x", "y"]}, keys)
     table = runs.oof_table(pd.DataFrame({"p00": [0.1, 0.2]}, keys[::-1]), photos, fold=2)
     assert table.loc["a"].to_dict() == {"p00": 0.2, "fold": 2, "label": 3, "person": "x"}
+
+
+def test_a_star_stands_for_all_finished_runs_that_it_fits(run, tmp_path):
+    for name in ("b_1", "b_0", "a_0"):
+        other = runs.start(str(tmp_path), {**run.params, "experiment": name}, run.task)
+        (other.folder / "metrics.json").write_text("{}")
+    runs.start(str(tmp_path), {**run.params, "experiment": "b_2"}, run.task)
+    found, task = runs.load_all(str(tmp_path), ["b_1", "b_*"])
+    assert (list(found), task) == (["b_1", "b_0"], run.task)
+    with pytest.raises(ArtefactError, match=r"no finished run in .* fits 'c\*'"):
+        runs.load_all(str(tmp_path), ["c*"])

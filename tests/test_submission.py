@@ -215,3 +215,11 @@ def test_a_submission_is_never_overwritten(tmp_path):
 def test_names_that_are_no_file_names_are_refused(name, tmp_path):
     with pytest.raises(ParameterError, match="submission="):
         submission.write(name, table_of(GOOD["ans"]), IDS, TASK, tmp_path)
+
+
+def test_answers_are_the_decided_ones_and_the_kept_table_has_the_probabilities(tmp_path):
+    table, decided = table_of(GOOD["ans"]), table_of((GOOD["ans"] + 1) % 18)
+    path = submission.write("mine", table, IDS, TASK, tmp_path, decided)
+    written = pd.read_csv(path)["ans"].tolist()
+    assert written == ((GOOD["ans"] + 1) % 18).tolist()
+    pd.testing.assert_frame_equal(pd.read_parquet(path.with_suffix(".parquet")), table)
