@@ -11,6 +11,8 @@ from sklearn.metrics import f1_score
 from lib.errors import DataError
 from lib.explain import errors
 from lib.plots import errors as figures
+from lib.runner.parameters import declared
+from lib.runner.stages import Step, notebook_of
 from lib.score import metrics
 from lib.score.runs import Run
 from lib.task.attributes import load, parse
@@ -235,3 +237,13 @@ def test_figures_say_what_they_show(known):
 def test_an_ordered_attribute_alone_is_drawn_too(capsys):
     assert figures.by_recorded({}, load("digits"), 2) == []
     assert "no attribute" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize(
+    ("runs", "copy"),
+    [(["a"], "runs/a/05_error_analysis"), (["a", "b"], "submissions/demo_errors")],
+)
+def test_the_executed_copy_lies_with_its_run_or_next_to_the_submission(runs, copy):
+    table = declared(notebook_of("errors"))
+    settings = {name: parameter.default for name, parameter in table.items()} | {"runs": runs}
+    assert Step("errors", {}, settings).copy == copy

@@ -250,8 +250,10 @@ def _in_face(table: pd.DataFrame) -> pd.Series:
 
 
 def density(inside, area):
-    """Return the map per pixel inside a box over the map per pixel outside it."""
-    return inside / area / ((1 - inside) / (1 - area))
+    """Return the map per pixel inside a box over that outside; NaN where nothing is outside."""
+    outside = np.where(np.less(area, 1), np.subtract(1, inside) * area, np.nan)
+    with np.errstate(divide="ignore"):
+        return inside * np.subtract(1, area) / outside
 
 
 def verdict(found: pd.DataFrame) -> str:
@@ -263,7 +265,7 @@ def verdict(found: pd.DataFrame) -> str:
     if (found["area"] > WIDEST).any():
         return (
             f"No verdict: the face box fills {found['area'].max():.0%} of these crops, so there is "
-            f"little else to look at. A run with crop: whole would show where a model looks."
+            "little else to look at. Detect faces in notebook 02 and train a run with crop: whole."
         )
     suspects = found[found["high"] < LEAST_DENSITY]
     if suspects.empty:

@@ -174,12 +174,12 @@ def cams(looks: Looks, name: str) -> Figure | None:
         for good, share in enumerate(shares)
         if len(rows[good])
     )
-    return grid(pictures, captions, f"{name}: the face has {title}", max(columns, 1))
+    return grid(pictures, captions, f"{name}: the face box has {title}", max(columns, 1))
 
 
 def _caption(look: pd.Series) -> str:
     text = "right" if look["right"] else f"wrong, is {look['true']}"
-    return f"{look['predicted']}\n{text}\n{look['inside']:.0%} in the face"
+    return f"{look['predicted']}\n{text}\n{look['inside']:.0%} in the box"
 
 
 def _lit(looks: Looks, row: int) -> np.ndarray:

@@ -23,7 +23,7 @@ class Stage(NamedTuple):
     """A notebook, the path of its executed copy without suffix, and the files that it makes.
 
     Paths are written with the notebook's parameters; later stages ask for the first of ``makes``.
-    ``together`` is the copy's path where several ``runs`` are worked on, if it is another one.
+    ``together`` is the copy's path where ``runs`` names not exactly one run; "": the same path.
     """
 
     notebook: str
@@ -93,8 +93,8 @@ class Step(NamedTuple):
     def copy(self) -> str:
         """The path of its executed copy, without suffix."""
         stage = STAGES[self.stage]
-        several = bool(stage.together) and len(self.settings["runs"]) > 1
-        return (stage.together if several else stage.copy).format(**self.settings)
+        alone = not stage.together or len(self.settings["runs"]) == 1
+        return (stage.copy if alone else stage.together).format(**self.settings)
 
     @property
     def makes(self) -> list[str]:
