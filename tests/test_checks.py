@@ -17,10 +17,7 @@ REFUSED = {
     "joint has no ordered attribute": {"head": "joint", "ordered_head": "values"},
     "one attribute of a joint head": {"head": "joint", "learn": ["mask"]},
     "an ordered head without one": {"learn": ["mask"], "ordered_head": "ordinal"},
-    "regression of two faces": {"mixer": "half_face", "ordered_head": "regression"},
-    "regression of two pasted pictures": {
-        "mixer": "cutmix", "ordered_head": "regression", "learn": ["age"],
-    },
+    "numbers that weigh nothing": {"ordered_head": "both", "ordered_weight": 0.0},
     "neighbours of values": {"neighbour_smoothing": 0.2, "ordered_head": "values"},
     "neighbours of a mask": {"neighbour_smoothing": 0.2, "learn": ["mask"]},
     "a loss that nothing uses": {
@@ -62,7 +59,8 @@ REFUSED = {
 MEANINGFUL = [
     {},
     {"ordered_head": "ordinal"},
-    {"ordered_head": "regression", "mixer": "mixup"},
+    {"ordered_head": "regression", "mixer": "half_face"},
+    {"ordered_head": "both", "neighbour_smoothing": 0.2, "learn": ["age"], "label_smoothing": 0.1},
     {"ordered_head": "values", "learn": ["age"]},
     {"ordered_head": "ordinal", "loss": {"focal": 1.0}, "class_weights": "balanced"},
     {"class_weights": "balanced", "loss": {"f1": 0.4, "focal": 0.6}},

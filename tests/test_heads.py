@@ -20,8 +20,8 @@ ATTRIBUTES = [(head, way) for head in ("separate", "shared") for way in heads.OR
 every_head = pytest.mark.parametrize(("head", "way"), [("joint", "groups"), *ATTRIBUTES])
 
 
-def made(head, way="groups", learn=(), cut=60):
-    return heads.outputs(TASK, head, way, learn, {"age": [30, cut]})
+def made(head, way="groups", learn=(), cut=60, weight=1.0):
+    return heads.outputs(TASK, head, way, weight, learn, {"age": [30, cut]})
 
 
 def criterion(outputs, known, **changes):
@@ -31,9 +31,17 @@ def criterion(outputs, known, **changes):
 def random_logits(outputs, rows=8):
     generator = torch.Generator().manual_seed(1)
     return {
-        name: torch.randn(rows, output.size, generator=generator)
-        for name, output in outputs.items()
+        name: torch.randn(rows, heads.logit_count(ways), generator=generator)
+        for name, ways in outputs.items()
     }
+
+
+def chances(ways, logits):
+    """Return the mean of what the ways of a part say of their own logits."""
+    ends = np.cumsum([way.size for way in ways])
+    own = [logits[:, end - way.size : end] for way, end in zip(ways, ends, strict=True)]
+    said = [way.probabilities(part) for way, part in zip(ways, own, strict=True)]
+    return sum(said) / len(said)
 
 
 @pytest.fixture
@@ -66,11 +74,9 @@ def test_the_18_probabilities_sum_to_one_and_agree_with_the_marginals(head, way,
         return
     for name, rest in {"mask": (2, 3), "gender": (1, 3), "age": (1, 2)}.items():
         torch.testing.assert_close(
-            cube.sum(rest), outputs[name].probabilities(logits[name]), atol=1e-6, rtol=1e-5
+            cube.sum(rest), chances(outputs[name], logits[name]), atol=1e-6, rtol=1e-5
         )
-    mask, gender, age = (
-        outputs[name].probabilities(logits[name]) for name in ("mask", "gender", "age")
-    )
+    mask, gender, age = (chances(outputs[name], logits[name]) for name in TASK.names)
     torch.testing.assert_close(
         probabilities[:, 6 * 2 + 3 * 1 + 0], mask[:, 2] * gender[:, 1] * age[:, 0]
     )
@@ -87,7 +93,7 @@ def test_some_attributes_stand_next_to_each_other(learn):
 
 @every_head
 def test_targets_of_mixed_photos_keep_their_mass_and_are_mixed_by_the_same_share(people, head, way):
-    for output in made(head, way).values():
+    for output in (way for ways in made(head, way).values() for way in ways):
         half = output.target(torch.lerp(people[:8], people[8:16], 0.3))
         torch.testing.assert_close(
             half, 0.7 * output.target(people[:8]) + 0.3 * output.target(people[8:16])
@@ -97,21 +103,19 @@ def test_targets_of_mixed_photos_keep_their_mass_and_are_mixed_by_the_same_share
 
 def test_each_output_learns_its_marginal(mixed):
     separate, joint = made("separate"), made("joint")
-    cube = joint["label"].target(mixed).reshape(8, 3, 2, 3)
+    cube = joint["label"][0].target(mixed).reshape(8, 3, 2, 3)
     for name, rest in {"mask": (2, 3), "gender": (1, 3), "age": (1, 2)}.items():
-        torch.testing.assert_close(separate[name].target(mixed), cube.sum(rest))
+        torch.testing.assert_close(separate[name][0].target(mixed), cube.sum(rest))
 
 
 @every_head
 def test_plain_loss_is_the_sum_of_its_parts(mixed, people, head, way):
     outputs = made(head, way)
     logits = random_logits(outputs)
-    parts = [
-        output.loss(logits[name], output.target(mixed))
-        if output.loss
-        else F.cross_entropy(logits[name], output.target(mixed))
-        for name, output in outputs.items()
-    ]
+    parts = []
+    for name, ways in outputs.items():
+        for way, own in heads._by_way(ways, logits[name]):
+            parts.append((way.loss or F.cross_entropy)(own, way.target(mixed)))
     torch.testing.assert_close(criterion(outputs, people)(logits, mixed), sum(parts))
 
 
@@ -130,7 +134,7 @@ def test_rows_of_several_dropouts_are_averaged(mixed, people, head, way):
 @pytest.mark.parametrize("head", ["separate", "joint"])
 def test_class_weights_are_scikit_learns_balanced(people, head):
     weights = heads._balanced(made(head), people)
-    for name, output in made(head).items():
+    for name, (output,) in made(head).items():
         label = output.target(people).argmax(1).numpy()
         seen = np.unique(label)
         np.testing.assert_allclose(
@@ -142,7 +146,7 @@ def test_class_weights_are_scikit_learns_balanced(people, head):
 def test_class_weights_scale_the_loss_by_class(people):
     outputs = made("joint")
     logits = random_logits(outputs)
-    label = outputs["label"].target(people[:8]).argmax(1)
+    label = outputs["label"][0].target(people[:8]).argmax(1)
     loss = criterion(outputs, people, class_weights="balanced")(logits, people[:8])
     each = F.cross_entropy(logits["label"], label, reduction="none")
     torch.testing.assert_close(
@@ -152,7 +156,7 @@ def test_class_weights_scale_the_loss_by_class(people):
 
 def test_neighbour_smoothing_moves_mass_along_the_age_axis_alone(people):
     seen = {}
-    for name, output in made("joint").items() | made("separate").items():
+    for name, (output,) in [*made("joint").items(), *made("separate").items()]:
         target = output.target(people)
         seen[name] = target, heads.to_neighbours(TASK, target, name, 0.2)
     for name in ("mask", "gender"):
@@ -175,9 +179,8 @@ def test_neighbour_smoothing_reaches_the_loss(people, head, name):
     logits, target = random_logits(outputs), people[:8]
     change = criterion(outputs, people, neighbour_smoothing=0.2)(logits, target)
     change = change - criterion(outputs, people)(logits, target)
-    moved = heads.to_neighbours(TASK, outputs[name].target(target), name, 0.2) - outputs[
-        name
-    ].target(target)
+    hard = outputs[name][0].target(target)
+    moved = heads.to_neighbours(TASK, hard, name, 0.2) - hard
     torch.testing.assert_close(change, -(moved * logits[name].log_softmax(1)).sum(1).mean())
 
 
@@ -187,9 +190,29 @@ def test_label_smoothing_is_torchs_summed_over_attributes(people):
     loss = criterion(outputs, people, label_smoothing=0.1)(logits, people[:8])
     parts = [
         F.cross_entropy(logits[name], output.target(people[:8]).argmax(1), label_smoothing=0.1)
-        for name, output in outputs.items()
+        for name, (output,) in outputs.items()
     ]
     torch.testing.assert_close(loss, sum(parts))
+
+
+def test_groups_and_numbers_together_average_chances_and_sum_weighted_losses(mixed, people):
+    learn = ["age"]
+    outputs = made("separate", "both", learn, weight=0.3)
+    logits = random_logits(outputs)["age"]
+    groups, numbers = logits[:, :3], logits[:, 3:]
+    found = heads.to_probabilities(TASK, outputs, {"age": logits})
+    years = torch.arange(18, 61)
+    by_group = [years < 30, (years >= 30) & (years < 60), years == 60]
+    summed = torch.stack([numbers.softmax(1)[:, kept].sum(1) for kept in by_group], dim=1)
+    torch.testing.assert_close(found, (groups.softmax(1) + summed) / 2)
+    (only_groups,), (only_numbers,) = (
+        made("separate", way, learn)["age"] for way in ("groups", "values")
+    )
+    loss = criterion(outputs, people, label_smoothing=0.1)({"age": logits}, mixed)
+    smooth = 0.9 * only_groups.target(mixed) + 0.1 / 3
+    expected = F.cross_entropy(groups, smooth)
+    expected += 0.3 * only_numbers.loss(numbers, only_numbers.target(mixed))
+    torch.testing.assert_close(loss, expected)
 
 
 def test_wrong_names_list_the_choices():
@@ -204,7 +227,7 @@ def test_wrong_names_list_the_choices():
 def test_a_task_too_large_for_a_joint_table_keeps_the_parts():
     classes = {"classes": [chr(97 + k) for k in range(26)]}
     large = attributes.parse({"attributes": {"first": classes, "second": classes}}, "large", "")
-    outputs = heads.outputs(large, "shared", "groups", [], {})
+    outputs = heads.outputs(large, "shared", "groups", 1.0, [], {})
     logits = random_logits(outputs, rows=3)
     found = heads.to_probabilities(large, outputs, logits)
     assert found.shape == (3, 52)

@@ -23,7 +23,7 @@ def groups(name, logits, cut=60):
 
 
 def loss(name, logits, target):
-    return ORDERED_HEADS[name].loss(AGE, logits, target)
+    return ORDERED_HEADS[name].loss(AGE, logits, target, ())
 
 
 def sigmoid(x):
@@ -42,6 +42,10 @@ def distribution(name, row):
         return np.array([*shares, reached])
     age = norm(39 + 12 * row[0], 12 * np.exp(row[1] / 2))
     return np.diff(np.concatenate([[0], age.cdf(YEARS[1:] - 0.5), [1]]))
+
+
+def group_of(years):
+    return np.digitize(years, (30, 60))
 
 
 def soft_years():
@@ -113,7 +117,7 @@ def test_values_loss_is_the_cross_entropy_with_neighbours():
     logits, years = outputs("values").numpy(), np.arange(16) + 20
     expected = []
     for row, year in zip(logits, years, strict=True):
-        near = norm.pdf(np.arange(43), year, 2)
+        near = norm.pdf(np.arange(43), year, 2) * (group_of(YEARS) == group_of(18 + year))
         expected.append(-(near / near.sum()) @ np.log(distribution("values", row)))
     target = torch.eye(43, dtype=torch.float64)[years]
     assert loss("values", torch.from_numpy(logits), target).item() == pytest.approx(
@@ -121,18 +125,59 @@ def test_values_loss_is_the_cross_entropy_with_neighbours():
     )
 
 
-def test_neighbours_sum_to_one_and_peak_at_their_year():
-    kernel = neighbour_kernel(AGE)
+@pytest.mark.parametrize("cuts", [(), (29, 58)])
+def test_neighbours_stay_in_their_group_and_peak_at_their_year(cuts):
+    kernel = neighbour_kernel(AGE, cuts)
     torch.testing.assert_close(kernel.sum(1), torch.ones(43))
     assert kernel.argmax(1).tolist() == list(range(43))
+    group = np.digitize(YEARS, cuts or (30, 60))
+    assert (kernel.numpy()[group[:, None] != group] == 0).all()
 
 
-def test_regression_loss_is_the_normal_density_except_for_a_constant():
+def test_clipped_ends_keep_all_their_mass():
+    kernel = neighbour_kernel(AGE)
+    assert torch.equal(kernel[[0, -1]], torch.eye(43)[[0, -1]])
+    assert kernel[1, 0] > 0  # 19 has the neighbour 18
+
+
+def test_targets_of_a_group_keep_their_share_with_neighbours():
+    share = torch.rand(43, generator=torch.Generator().manual_seed(0))
+    moved = share @ neighbour_kernel(AGE)
+    for group in range(3):
+        inside = torch.from_numpy(group_of(YEARS) == group)
+        assert moved[inside].sum().item() == pytest.approx(share[inside].sum().item(), rel=1e-5)
+
+
+def test_regression_loss_is_the_likelihood_of_a_clipped_normal_number():
     logits, years = outputs("regression"), soft_years()
-    mean, deviation = logits[:, 0].numpy(), np.exp(logits[:, 1].numpy() / 2)
-    density = norm.logpdf((years.numpy() @ YEARS - 39) / 12, mean, deviation)
-    expected = -density.mean() - np.log(2 * np.pi) / 2
-    assert loss("regression", logits, years).item() == pytest.approx(expected)
+    mean, deviation = 39 + 12 * logits[:, 0].numpy(), 12 * np.exp(logits[:, 1].numpy() / 2)
+    expected = []
+    for row, mu, sigma in zip(years.numpy(), mean, deviation, strict=True):
+        inner = norm.logpdf(YEARS[1:-1], mu, sigma) + np.log(12 * np.sqrt(2 * np.pi))
+        ends = norm.logcdf(18.5, mu, sigma), norm.logsf(59.5, mu, sigma)
+        expected.append(-row @ np.array([ends[0], *inner, ends[1]]))
+    assert loss("regression", logits, years).item() == pytest.approx(np.mean(expected))
+
+
+@every_head
+def test_predicted_shares_of_groups_are_true_ones_on_other_people(name):
+    """Recorded numbers are clipped, seen through noise; a small network learns them."""
+    rng = np.random.default_rng(0)
+    years = np.clip(rng.normal(42, 16, 8000).round(), 18, 60).astype(int)
+    seen = torch.tensor((years + rng.normal(0, 5, 8000) - 40) / 12, dtype=torch.float32)[:, None]
+    torch.manual_seed(0)
+    hidden = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh())
+    network = hidden.append(torch.nn.Linear(16, ORDERED_HEADS[name].size(AGE)))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.03)
+    known = torch.eye(43)[years[:4000] - 18]
+    for _ in range(250):
+        optimizer.zero_grad()
+        loss(name, network(seen[:4000]), known).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = groups(name, network(seen[4000:])).mean(0).numpy()
+    expected = np.bincount(group_of(years[4000:])) / 4000
+    np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 @every_head

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 from lib.task.attributes import GROUPS, Task
 
-PASTED = ("cutmix", "mixup_cutmix", "face_cutmix", "half_face")  # parts of two photos in one
 PLAIN_LOSS = ({"ce": 1.0}, 0, "none")  # loss, label_smoothing, class_weights as they are by default
 NOT_PART_OF_A_RUN = (  # how it is worked through and what is noted of it, not what comes out
     "folds", "workers", "compiled", "tracker", "why", "expect",
@@ -36,12 +35,11 @@ RULES: list[Rule] = [
         "learn={learn} has no ordered attribute: ordered_head={ordered_head!r} would do nothing",
     ),
     (
-        lambda p: p.mixer in PASTED and p.ordered_head == "regression" and p.learned_ordered,
-        "mixer={mixer!r} pastes parts of two photos, whose mean number belongs to neither: "
-        "ordered_head='regression' needs mixup or none",
+        lambda p: p.ordered_weight <= 0,
+        "ordered_weight={ordered_weight} must be above 0; ordered_head='groups' learns no numbers",
     ),
     (
-        lambda p: p.neighbour_smoothing and (p.numbers or not p.learned_ordered),
+        lambda p: p.neighbour_smoothing and (p.without_groups or not p.learned_ordered),
         "neighbour_smoothing={neighbour_smoothing} acts on groups of an ordered attribute, and "
         "learn={learn} with ordered_head={ordered_head!r} learns none",
     ),
@@ -133,11 +131,13 @@ def _facts(params: Mapping, task: Task) -> dict:
     """Return what several rules ask of the parameters."""
     ordered = [name for name in task.learned(params["learn"]) if task[name].ordered]
     numbers = params["ordered_head"] != GROUPS
+    grouped = params["ordered_head"] in (GROUPS, "both")
     folds = params["fold_count"] if params["split"] == "kfold" else 1
     return {
         "learned_ordered": ordered,
         "numbers": numbers,
-        "only_numbers": numbers and ordered == task.learned(params["learn"]),
+        "without_groups": not grouped,
+        "only_numbers": not grouped and ordered == task.learned(params["learn"]),
         "is_joint": task.joint,
         "possible_folds": list(range(folds)),
     }

@@ -1,17 +1,18 @@
 """What a model learns, and how its logits become probabilities, whichever head made them.
 
-``Output`` is the unit of a head. A new head is an entry of HEADS, a new way to speak of an ordered
-attribute one of ``lib.task.ordered.ORDERED_HEADS``.
+``Output`` is the unit of a head: one way to speak of a part. A part has one, or several whose
+losses are summed and whose probabilities are averaged. A new head is an entry of HEADS, a new way
+to speak of an ordered attribute one of ``lib.task.ordered.ORDERED_HEADS``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lib.errors import one_of, pick
+from lib.errors import pick
 from lib.learn import losses
 from lib.task.attributes import GROUPS, LABEL, Task
 from lib.task.ordered import ORDERED_HEADS
@@ -28,6 +29,10 @@ class Output:
     target: Callable[[Tensor], Tensor]
     probabilities: Callable[[Tensor], Tensor]
     loss: Loss | None = None  # None takes the classification loss that the notebook chose
+    weight: float = 1.0  # of the loss
+
+
+Outputs = Mapping[str, Sequence[Output]]  # by part
 
 
 HEADS: dict[str, Callable[[Task, Sequence[str]], list[str]]] = {  # the names of their outputs
@@ -35,36 +40,66 @@ HEADS: dict[str, Callable[[Task, Sequence[str]], list[str]]] = {  # the names of
     "shared": Task.learned,
     "joint": lambda task, learn: [LABEL],
 }
-ORDERED_CHOICES = (GROUPS, *ORDERED_HEADS)
+ORDERED_CHOICES: dict[str, tuple[str, ...]] = {  # the ways in which each speaks of an attribute
+    **{name: (name,) for name in (GROUPS, *ORDERED_HEADS)},
+    "both": (GROUPS, "values"),
+}
 
 
 def outputs(
-    task: Task, head: str, ordered_head: str, learn: Sequence[str], cuts: Cuts
-) -> dict[str, Output]:
-    """Return what a head learns, by name: the label, or the attributes that ``learn`` names."""
-    one_of(ORDERED_CHOICES, ordered_head, "ordered_head")
+    task: Task,
+    head: str,
+    ordered_head: str,
+    ordered_weight: float,
+    learn: Sequence[str],
+    cuts: Cuts,
+) -> Outputs:
+    """Return what a head learns, by part: the label, or the attributes that ``learn`` names.
+
+    ``ordered_weight`` is the weight of the loss of an ordered attribute's numbers.
+    """
+    ways = pick(ORDERED_CHOICES, ordered_head, "ordered_head")
     names, cuts = pick(HEADS, head, "head")(task, learn), task.checked_cuts(cuts)
-    return {name: _output(task, name, ordered_head, cuts) for name in names}
+    ordered = {name: ways for name in names if name != LABEL and task[name].ordered}
+    return {
+        name: [
+            _output(task, name, way, ordered_weight, cuts) for way in ordered.get(name, [GROUPS])
+        ]
+        for name in names
+    }
 
 
-def _output(task: Task, name: str, ordered_head: str, cuts: Cuts) -> Output:
+def _output(task: Task, name: str, way: str, weight: float, cuts: Cuts) -> Output:
     """Return a softmax over classes, or what an ordered head does with its attribute."""
-    if ordered_head == GROUPS or name == LABEL or not task[name].ordered:
+    if way == GROUPS:
         target = partial(grouped, task, name=name, cuts=cuts)
         return Output(len(task.classes(name)), target, partial(torch.softmax, dim=1))
-    attribute, (size, loss, groups) = task[name], ORDERED_HEADS[ordered_head]
-    target = partial(marginal, task, name=name)
-    probabilities = partial(groups, attribute, cuts=cuts.get(name, ()))
-    return Output(size(attribute), target, probabilities, partial(loss, attribute))
+    attribute, (size, loss, groups) = task[name], ORDERED_HEADS[way]
+    target, own = partial(marginal, task, name=name), {"cuts": cuts.get(name, ())}
+    loss, groups = partial(loss, attribute, **own), partial(groups, attribute, **own)
+    return Output(size(attribute), target, groups, loss, weight)
 
 
-def to_probabilities(task: Task, outputs: dict[str, Output], logits: dict[str, Tensor]) -> Tensor:
+def logit_count(ways: Sequence[Output]) -> int:
+    """Return how many logits the classifier of a part has."""
+    return sum(way.size for way in ways)
+
+
+def _by_way(ways: Sequence[Output], logits: Tensor) -> Iterator[tuple[Output, Tensor]]:
+    """Yield each way of a part with its own logits."""
+    return zip(ways, logits.split([way.size for way in ways], dim=1), strict=True)
+
+
+def to_probabilities(task: Task, outputs: Outputs, logits: Mapping[str, Tensor]) -> Tensor:
     """Return the probabilities (N, columns) of a run's table, for any head.
 
     Marginals of all attributes are multiplied as if independent; those of some attributes, or of a
     task too large for a table of labels, stand next to each other.
     """
-    parts = [output.probabilities(logits[name].float()) for name, output in outputs.items()]
+    parts = []
+    for name, ways in outputs.items():
+        said = [way.probabilities(own.float()) for way, own in _by_way(ways, logits[name])]
+        parts.append(torch.stack(said).mean(0))
     if LABEL not in task.parts(list(outputs) if LABEL not in outputs else ()):
         return torch.cat(parts, dim=1)
     first, *others = parts
@@ -78,7 +113,7 @@ class Criterion(nn.Module):
 
     def __init__(
         self,
-        outputs: dict[str, Output],
+        outputs: Outputs,
         loss: Callable[[Tensor, Tensor, Tensor | None], Tensor],
         class_weights: Mapping[str, Tensor],
         smooth: Callable[[Tensor, str], Tensor],
@@ -89,22 +124,29 @@ class Criterion(nn.Module):
 
     def forward(self, logits: dict[str, Tensor], targets: Tensor) -> Tensor:
         """Return the scalar loss; targets are repeated where several dropouts were drawn."""
-        return sum(self._one(name, logits[name], targets) for name in self.outputs)
+        return sum(
+            way.weight * self._one(name, way, own, targets)
+            for name, ways in self.outputs.items()
+            for way, own in _by_way(ways, logits[name])
+        )
 
-    def _one(self, name: str, logits: Tensor, targets: Tensor) -> Tensor:
-        output = self.outputs[name]
-        target = output.target(targets)
+    def _one(self, name: str, way: Output, logits: Tensor, targets: Tensor) -> Tensor:
+        target = way.target(targets)
         target = target.repeat(len(logits) // len(target), 1)
-        if output.loss:
-            return output.loss(logits, target)
+        if way.loss:
+            return way.loss(logits, target)
         weights = self.class_weights[name].to(logits) if name in self.class_weights else None
         return self.loss(logits, self.smooth(target, name), weights)
 
 
-def _balanced(outputs: dict[str, Output], targets: Tensor) -> dict[str, Tensor]:
-    """Return class weights by output, inverse to the share of each class in targets."""
-    plain = [name for name, output in outputs.items() if output.loss is None]
-    return {name: losses.class_weights(outputs[name].target(targets).sum(0)) for name in plain}
+def _balanced(outputs: Outputs, targets: Tensor) -> dict[str, Tensor]:
+    """Return class weights by part, inverse to the share of each class in targets."""
+    return {
+        name: losses.class_weights(way.target(targets).sum(0))
+        for name, ways in outputs.items()
+        for way in ways
+        if way.loss is None
+    }
 
 
 CLASS_WEIGHTS = {"none": lambda outputs, targets: {}, "balanced": _balanced}
@@ -121,9 +163,7 @@ def to_neighbours(task: Task, target: Tensor, name: str, share: float) -> Tensor
     return target.flatten(1)
 
 
-def criterion(
-    task: Task, outputs: dict[str, Output], targets: Tensor, params: Mapping
-) -> Criterion:
+def criterion(task: Task, outputs: Outputs, targets: Tensor, params: Mapping) -> Criterion:
     """Return the loss by the notebook's parameters; class weights are counted in targets."""
     weigh = pick(CLASS_WEIGHTS, params["class_weights"], "class_weights")
     share = params["neighbour_smoothing"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError
 from lib.learn import weights
-from lib.learn.heads import Output, to_probabilities
+from lib.learn.heads import Outputs, logit_count, to_probabilities
 from lib.task.attributes import Task
 
 
@@ -78,7 +78,7 @@ class PhotoModel(nn.Module):
         self,
         task: Task,
         backbone: Backbone,
-        outputs: dict[str, Output],
+        outputs: Outputs,
         separate: bool = False,
         dropout: float = 0.0,
         dropout_samples: int = 1,
@@ -91,8 +91,9 @@ class PhotoModel(nn.Module):
         for name in outputs:
             hidden = [nn.Linear(width, self.HIDDEN), nn.GELU()] if separate else []
             self.necks[name] = nn.Sequential(*hidden)
-        for name, output in outputs.items():
-            self.classifiers[name] = nn.Linear(self.HIDDEN if separate else width, output.size)
+        for name, ways in outputs.items():
+            width = self.HIDDEN if separate else backbone.feature_count
+            self.classifiers[name] = nn.Linear(width, logit_count(ways))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits by output: (N, size), or (samples N, size) where dropout is drawn often."""

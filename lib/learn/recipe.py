@@ -36,9 +36,9 @@ SCHEDULES: dict[str, dict] = {  # by name, timm's settings
 WARMUP_FROM = 0.01  # share of the learning rate at the first warm-up step
 
 
-def outputs(params: Mapping, task: Task) -> dict[str, heads.Output]:
+def outputs(params: Mapping, task: Task) -> heads.Outputs:
     """Return what the head learns, by name."""
-    names = ("head", "ordered_head", "learn", "cuts")
+    names = ("head", "ordered_head", "ordered_weight", "learn", "cuts")
     return heads.outputs(task, **{name: params[name] for name in names})
 
 
