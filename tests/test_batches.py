@@ -26,6 +26,7 @@ def made(sources):
         photos = batches.Photos(sources, augment, [32, 32], seed)
         defaults = {
             "sampler": "weighted",
+            "balance": 1.0,
             "batch_size": 16,
             "mixer": mixers.make_mixer("none", 1.0, 1.0),
             "epochs": 3,
@@ -111,7 +112,7 @@ def test_the_sampler_decides_what_is_shown(made, sampler):
     epochs = made(sampler=sampler)
     rng = np.random.default_rng([0, 2])
     np.testing.assert_array_equal(
-        epochs.indices(2), samplers.epoch_indices(sampler, epochs.classes, rng)
+        epochs.indices(2), samplers.epoch_indices(sampler, 1.0, epochs.classes, rng)
     )
     labels = shown(epochs(2))[1].sum(3).flatten(1).argmax(1)
     assert torch.equal(labels, epochs.photos.targets.sum(3).flatten(1).argmax(1)[epochs.indices(2)])

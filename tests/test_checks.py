@@ -20,6 +20,9 @@ REFUSED = {
     "numbers that weigh nothing": {"ordered_head": "both", "ordered_weight": 0.0},
     "neighbours of values": {"neighbour_smoothing": 0.2, "ordered_head": "values"},
     "neighbours of a mask": {"neighbour_smoothing": 0.2, "learn": ["mask"]},
+    "balance without its sampler": {"sampler": "plain", "balance": 0.5},
+    "a head that does not learn": {"head_rate": 0.0},
+    "blocks in percent": {"drop_path": 20.0},
     "a loss that nothing uses": {
         "ordered_head": "ordinal", "learn": ["age"], "loss": {"focal": 1.0},
     },
@@ -66,6 +69,7 @@ MEANINGFUL = [
     {"class_weights": "balanced", "loss": {"f1": 0.4, "focal": 0.6}},
     {"head": "joint", "neighbour_smoothing": 0.2, "mixer": "half_face"},
     {"learn": ["mask"], "mixer": "half_face"},
+    {"balance": 0.5, "head_rate": 10.0, "layer_decay": 0.8, "drop_path": 0.1},
     {"freeze": "first", "freeze_epochs": 1},
     {"freeze": "always", "freeze_epochs": 0},
     {"drop": {"age": [57, 58, 59], "mask": ["incorrect"]}},

@@ -91,6 +91,36 @@ def test_every_named_optimizer_spares_biases_the_decay(name):
     assert ndims == {0.0: {1}, 0.5: {2}}
 
 
+def test_the_head_and_each_layer_have_learning_rates_of_their_own():
+    params = SMALL | {"head_rate": 10.0, "layer_decay": 0.5, "learning_rate": 0.01}
+    model = recipe.model(params, TASK)
+    steps = recipe.optimizer(params, model)
+    recipe.scheduler(params | {"warmup_epochs": 0, "schedule": "constant"}, steps, 1).step_update(1)
+    rate = {id(p): group["lr"] for group in steps.param_groups for p in group["params"]}
+    assert len(rate) == len(list(model.parameters()))
+    assert {rate[id(p)] for p in model.classifiers.parameters()} == {0.1}
+    body = model.backbone.models[0]
+    first, last = (next(layer.parameters()) for layer in (body.conv1, body.layer4))
+    assert rate[id(first)] < rate[id(last)] <= 0.01
+    below = np.log2(0.01 / np.array([rate[id(p)] for p in body.parameters()]))
+    np.testing.assert_allclose(below, below.round())  # whole powers of one half
+
+
+def test_blocks_are_left_out_in_training_alone():
+    model = recipe.model(SMALL | {"drop_path": 0.5, "image_size": [64, 64]}, TASK)
+    for parameter in model.parameters():  # resnets start with blocks that add nothing
+        torch.nn.init.normal_(parameter, 0.1, 0.1)
+    images = torch.rand(2, 3, 64, 64) * 255
+    model.train()
+    torch.manual_seed(0)
+    drawn = [model.backbone(images) for _ in range(4)]
+    assert not all(torch.equal(drawn[0], other) for other in drawn[1:])
+    model.eval()
+    assert torch.equal(model.backbone(images), model.backbone(images))
+    with pytest.raises(ParameterError, match="drop_path.*'vgg11'"):
+        recipe.model(SMALL | {"drop_path": 0.5, "backbone": ["vgg11"]}, TASK)
+
+
 def test_wrong_names_are_refused():
     with pytest.raises(ParameterError, match="did you mean 'adamw'"):
         recipe.optimizer(PARAMS | {"optimizer": "adamww"}, toy())

@@ -25,11 +25,11 @@ def labels():
     return np.random.default_rng(0).permutation(np.repeat(list(COUNTS), list(COUNTS.values())))
 
 
-def draw(name, labels, seed=1):
+def draw(name, labels, seed=1, balance=1.0):
     classes = TASK.decode(labels)
     cells = TASK.encode({name: classes[name] for name in TASK.per("person")})
     rng = np.random.default_rng(seed)
-    return samplers.epoch_indices(name, samplers.Classes(labels, cells), rng)
+    return samplers.epoch_indices(name, balance, samplers.Classes(labels, cells), rng)
 
 
 def shown(name, labels):
@@ -52,6 +52,15 @@ def test_weighted_shares_are_equal_on_average(labels):
     assert len(epochs) == 60 * len(labels)
     shares = np.unique(epochs, return_counts=True)[1] / len(epochs)
     np.testing.assert_allclose(shares, 1 / len(COUNTS), atol=4 * np.sqrt(0.09 / len(epochs)))
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_a_smaller_balance_keeps_more_of_the_shares(labels, balance):
+    draws = [labels[draw("weighted", labels, seed, balance)] for seed in range(60)]
+    shares = np.unique(np.concatenate(draws), return_counts=True)[1] / (60 * len(labels))
+    counts = np.array([COUNTS[label] for label in sorted(COUNTS)], float)
+    expected = counts ** (1 - balance) / (counts ** (1 - balance)).sum()
+    np.testing.assert_allclose(shares, expected, atol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ class Epochs:
     photos: Photos
     classes: Classes
     sampler: str
+    balance: float
     batch_size: int
     mixer: Mixer
     mixer_off_epochs: int
@@ -89,7 +90,7 @@ class Epochs:
     def indices(self, epoch: int) -> np.ndarray:
         """Return the rows that an epoch shows, in its order."""
         rng = np.random.default_rng([self.photos.seed, epoch])
-        return epoch_indices(self.sampler, self.classes, rng)
+        return epoch_indices(self.sampler, self.balance, self.classes, rng)
 
     @property
     def updates(self) -> int:

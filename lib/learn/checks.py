@@ -6,6 +6,7 @@ is broken: in ``lib.run --check``, and in the notebook. Nothing heavy is importe
 """
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from types import SimpleNamespace
 
 from lib.task.attributes import GROUPS, Task
@@ -14,6 +15,7 @@ PLAIN_LOSS = ({"ce": 1.0}, 0, "none")  # loss, label_smoothing, class_weights as
 NOT_PART_OF_A_RUN = (  # how it is worked through and what is noted of it, not what comes out
     "folds", "workers", "compiled", "tracker", "why", "expect",
 )  # fmt: skip
+SHARES = attrgetter("dropout", "drop_path", "ema_decay")
 Rule = tuple[Callable[[SimpleNamespace], object], str]
 
 RULES: list[Rule] = [
@@ -58,6 +60,14 @@ RULES: list[Rule] = [
         "some, take sampler='oversample'",
     ),
     (
+        lambda p: p.balance != 1 and p.sampler != "weighted",
+        "balance={balance} is the power of sampler='weighted': sampler={sampler!r} has none",
+    ),
+    (
+        lambda p: p.head_rate <= 0 or not 0 < p.layer_decay <= 1,
+        "head_rate={head_rate} must be above 0, and layer_decay={layer_decay} from above 0 to 1",
+    ),
+    (
         lambda p: p.freeze in ("first", "after") and not 0 < p.freeze_epochs < p.epochs,
         "freeze={freeze!r} with freeze_epochs={freeze_epochs} of epochs={epochs} never changes: "
         "take 'always' or 'none'",
@@ -81,8 +91,9 @@ RULES: list[Rule] = [
         "learning_rate={learning_rate} must be above 0",
     ),
     (
-        lambda p: not 0 <= min(p.dropout, p.ema_decay) <= max(p.dropout, p.ema_decay) < 1,
-        "dropout={dropout} and ema_decay={ema_decay} are shares from 0 to below 1",
+        lambda p: not 0 <= min(SHARES(p)) <= max(SHARES(p)) < 1,
+        "dropout={dropout}, drop_path={drop_path} and ema_decay={ema_decay} are shares from 0 to "
+        "below 1",
     ),
     (lambda p: p.fold_count < 2, "fold_count={fold_count} must be at least 2"),
     (

@@ -17,10 +17,16 @@ class Backbone(nn.Module):
     """Features (N, F) of images (N, 3, H, W) in 0..255, normalised and concatenated by backbone."""
 
     def __init__(
-        self, names: Sequence[str], pretrained: bool, weights_path: str, image_size: Sequence[int]
+        self,
+        pretrained: bool,
+        weights_path: str,
+        backbone: Sequence[str],
+        image_size: Sequence[int],
+        drop_path: float = 0.0,
     ):
         super().__init__()
-        made = [weights.create(name, pretrained and not weights_path, image_size) for name in names]
+        published = pretrained and not weights_path
+        made = [weights.create(name, published, image_size, drop_path) for name in backbone]
         self.models = nn.ModuleList(made)
         if weights_path:
             weights.load_file(self.models[0], artefacts.resolve(weights_path))

@@ -5,6 +5,7 @@ optimizer and scheduler here. ``params`` are the notebook's parameters as they s
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim._param_groups import param_groups_layer_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -64,7 +66,8 @@ def restore(params: Mapping, task: Task, fold_folder: Path) -> PhotoModel:
 
 
 def _model(params: Mapping, task: Task, pretrained: bool, weights_path: str) -> PhotoModel:
-    backbone = models.Backbone(params["backbone"], pretrained, weights_path, params["image_size"])
+    names = ("backbone", "image_size", "drop_path")
+    backbone = models.Backbone(pretrained, weights_path, **{name: params[name] for name in names})
     separate = params["head"] == "separate"
     dropout = params["dropout"], params["dropout_samples"]
     return PhotoModel(task, backbone, outputs(params, task), separate, *dropout)
@@ -90,7 +93,15 @@ def epochs(
     fold: int = 0,
 ) -> Epochs:
     """Return the epochs of a fold on its sources."""
-    names = ("sampler", "batch_size", "mixer_off_epochs", "epochs", "workers", "max_batches")
+    names = (
+        "sampler",
+        "balance",
+        "batch_size",
+        "mixer_off_epochs",
+        "epochs",
+        "workers",
+        "max_batches",
+    )
     seed = params["seed"] + fold
     return Epochs(
         Photos(sources, params["augment"], params["image_size"], seed),
@@ -110,12 +121,34 @@ def criterion(params: Mapping, task: Task, sources: Sequence[Source]) -> heads.C
 def optimizer(params: Mapping, model: nn.Module) -> Optimizer:
     """Return timm's optimizer (adam, adamw, sgd, ...); no weight decay on biases and norms."""
     check_optimizer(params["optimizer"])
-    rates = {"lr": params["learning_rate"], "weight_decay": params["weight_decay"]}
-    made = create_optimizer_v2(model, opt=params["optimizer"], **rates)
+    made = create_optimizer_v2(
+        _parameter_groups(params, model), opt=params["optimizer"], lr=params["learning_rate"]
+    )
     for group in made.param_groups:
         if "fused" in group:  # torch's Adams and SGD: one pass, four times as fast on a CPU
             group["fused"] = True
     return made
+
+
+def _parameter_groups(params: Mapping, model: nn.Module) -> list[dict]:
+    """Return groups whose learning rates are multiples of the schedule's (``lr_scale``).
+
+    The backbone's falls by ``layer_decay`` per layer towards the photo (Bao et al. 2021, BEiT,
+    arXiv 2106.08254); what follows the backbone has ``head_rate``.
+    """
+    decay = params["weight_decay"]
+    groups: defaultdict[tuple, list] = defaultdict(list)
+    bodies = list(model.backbone.models) if isinstance(model, PhotoModel) else []
+    for body in bodies:
+        for group in param_groups_layer_decay(body, decay, layer_decay=params["layer_decay"]):
+            groups[group["lr_scale"], group["weight_decay"]] += group["params"]
+    inside = {parameter for body in bodies for parameter in body.parameters()}
+    for parameter in (other for other in model.parameters() if other not in inside):
+        groups[params["head_rate"], decay * (parameter.ndim > 1)].append(parameter)
+    return [
+        {"params": members, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), members in groups.items()
+    ]
 
 
 def check_optimizer(name: str) -> None:

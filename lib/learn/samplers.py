@@ -5,6 +5,7 @@ the photos. Augmentation makes copies of a photo differ. A new sampler is an ent
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,15 +24,22 @@ class Classes(NamedTuple):
 Sampler = Callable[[Classes, np.random.Generator], np.ndarray]
 
 
-def epoch_indices(name: str, classes: Classes, rng: np.random.Generator) -> np.ndarray:
+def epoch_indices(
+    name: str, balance: float, classes: Classes, rng: np.random.Generator
+) -> np.ndarray:
     """Return the positions of the photos that one epoch of a sampler shows, in random order."""
-    return rng.permutation(pick(SAMPLERS, name, "sampler")(classes, rng))
+    samplers = SAMPLERS | {"weighted": partial(weighted, balance=balance)}
+    return rng.permutation(pick(samplers, name, "sampler")(classes, rng))
 
 
-def weighted(classes: Classes, rng: np.random.Generator) -> np.ndarray:
-    """N draws with replacement, each class equally likely: shares are equal on average."""
+def weighted(classes: Classes, rng: np.random.Generator, balance: float = 1.0) -> np.ndarray:
+    """N draws with replacement, a photo's weight is the count of its class to the power -balance.
+
+    1: each class is equally likely; 0: classes keep their shares; between: partly balanced.
+    """
     _, place, counts = np.unique(classes.labels, return_inverse=True, return_counts=True)
-    return rng.choice(len(place), len(place), p=1 / counts[place] / len(counts))
+    weights = counts[place] ** -float(balance)
+    return rng.choice(len(place), len(place), p=weights / weights.sum())
 
 
 def copy(classes: Classes, rng: np.random.Generator) -> np.ndarray:

@@ -36,8 +36,12 @@ def _known() -> frozenset[str]:
     return frozenset([*timm.list_models(), *timm.list_pretrained(), *retired])
 
 
-def create(name: str, pretrained: bool, image_size) -> nn.Module:
-    """Return a timm model without classifier; a retired name means its successor, as in timm."""
+def create(name: str, pretrained: bool, image_size, drop_path: float = 0.0) -> nn.Module:
+    """Return a timm model without classifier; a retired name means its successor, as in timm.
+
+    ``drop_path`` is the chance of leaving out a block in training (stochastic depth, Huang et al.
+    2016, arXiv 1603.09382); ParameterError where an architecture has none.
+    """
     if name not in _known():
         raise ParameterError(
             f"backbone={name!r} is no model of timm{nearest(name, sorted(_known()))}; "
@@ -45,13 +49,26 @@ def create(name: str, pretrained: bool, image_size) -> nn.Module:
         )
     name = timm.models.get_deprecated_models().get(name, name)
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
-    size = {"img_size": tuple(image_size)} if fixed else {}
-    make = partial(timm.create_model, name, num_classes=0, **size)
+    settings: dict = {"img_size": tuple(image_size)} if fixed else {}
+    if drop_path:
+        _check_drop_path(name)
+        settings |= {"drop_path_rate": drop_path}
+    make = partial(timm.create_model, name, num_classes=0, **settings)
     if not pretrained:
         return make()
     if name in PACKAGED:
         return _from_package(make(), PACKAGED[name]())
     return _published(make, name)
+
+
+def _check_drop_path(name: str) -> None:
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, drop_path_rate=0.1)
+    except TypeError:
+        raise ParameterError(
+            f"drop_path: backbone={name!r} has no blocks that can be left out; set it to 0"
+        ) from None
 
 
 def _published(make: Callable[..., nn.Module], name: str) -> nn.Module:
