@@ -18,8 +18,8 @@ from lib.demo import people as demo
 from lib.demo.__main__ import main
 from lib.demo.folder import for_each, whole_folder
 from lib.demo.leaderboard import leaderboard
-from lib.demo.portrait.camera import random_shot
-from lib.demo.portrait.person import random_person
+from lib.demo.portrait.camera import hard_shot, random_shot
+from lib.demo.portrait.person import CLEAR, HARD, random_person
 from lib.demo.portrait.photo import render
 from lib.errors import ArtefactError, DataError, ParameterError
 from lib.score import runs
@@ -72,7 +72,7 @@ def test_photos_do_not_depend_on_the_workers(tmp_path):
     people = demo.rows_of(named_census(seed=3, people=6))[:2]
     for workers in (1, 2):
         root = tmp_path / str(workers)
-        write = partial(demo.write_train_person, root=root, seed=3, shortcut=False)
+        write = partial(demo.write_train_person, root=root, seed=3, shortcut=False, hard=True)
         for_each(write, people, workers, "people")
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
 
@@ -188,6 +188,34 @@ def wall_reveals(shortcut: bool, seed: int) -> float:
         rows.append((str(person.wall), cell))
     votes = pd.DataFrame(rows, columns=["wall", "cell"]).value_counts().groupby("wall").max()
     return votes.sum() / len(rows)
+
+
+def grey_overlap(cues) -> float:
+    """Return the share of pairs in which a person of 45 is greyer than one of 60."""
+
+    def greys(age):
+        people = (
+            random_person(np.random.default_rng(k), k % 2, age, cues=cues) for k in range(300)
+        )
+        return np.array([person.grey for person in people])
+
+    return (greys(45)[:, None] > greys(60)).mean()
+
+
+def test_hard_people_of_different_ages_look_alike_more_often():
+    assert grey_overlap(HARD) > max(0.1, 2 * grey_overlap(CLEAR))
+
+
+def test_hard_photos_vary_in_light_and_sharpness():
+    def spread(shots):
+        drawn = [render(random_person(np.random.default_rng(1), 0, 30), shot) for shot in shots]
+        sharp = [cv2.Laplacian(photo, cv2.CV_32F).std() for photo in drawn]
+        return np.std([photo.mean() for photo in drawn]), np.std(sharp)
+
+    rng = np.random.default_rng(0)
+    easy, hard = (spread([shot(rng) for _ in range(12)]) for shot in (random_shot, hard_shot))
+    assert hard[0] > 1.5 * easy[0]
+    assert hard[1] > 1.5 * easy[1]
 
 
 def test_scenery_reveals_the_label_only_with_the_shortcut():

@@ -17,9 +17,9 @@ import pandas as pd
 from lib import artefacts
 from lib.data.competition import STEMS
 from lib.demo.folder import for_each, is_finished, whole_folder, write_photo
-from lib.demo.portrait.camera import random_shot
+from lib.demo.portrait.camera import hard_shot, random_shot
 from lib.demo.portrait.clothes import MASK_STYLES
-from lib.demo.portrait.person import random_person
+from lib.demo.portrait.person import CLEAR, HARD, random_person
 from lib.demo.portrait.photo import render
 from lib.errors import ParameterError
 from lib.task.attributes import load
@@ -130,26 +130,29 @@ def rows_of(census: pd.DataFrame) -> list[SimpleNamespace]:
 
 
 def photos_of(
-    person: SimpleNamespace, seed: tuple[int, ...], shortcut: bool
+    person: SimpleNamespace, seed: tuple[int, ...], shortcut: bool, hard: bool
 ) -> Iterator[tuple[str, np.ndarray, np.random.Generator]]:
     """Yield (stem, photo in RGB, generator) for the seven photos of a row of the census."""
     rng = np.random.default_rng(seed)
     scenery = person.cell if shortcut else None
-    drawn = random_person(rng, person.gender, person.age, scenery)
+    drawn = random_person(rng, person.gender, person.age, scenery, HARD if hard else CLEAR)
+    shot = hard_shot if hard else random_shot
     styles = cycle(rng.permutation(MASK_STYLES))
     for stem in STEMS:
         wrong = str(rng.choice(list(WRONG_PLACES), p=list(WRONG_PLACES.values())))
         place = {"normal": "", "incorrect_mask": wrong}.get(stem, "wear")
-        yield stem, render(drawn, random_shot(rng, place, str(next(styles)))), rng
+        yield stem, render(drawn, shot(rng, place, str(next(styles)))), rng
 
 
-def write_train_person(person: SimpleNamespace, root: Path, seed: int, shortcut: bool) -> None:
+def write_train_person(
+    person: SimpleNamespace, root: Path, seed: int, shortcut: bool, hard: bool
+) -> None:
     """Write a training person's folder; every ninth has junk files."""
     folder = root / "train" / "images" / person.path
     folder.mkdir(parents=True)
     swapped = person.plant == "mask"
     swap = {"incorrect_mask": "normal", "normal": "incorrect_mask"} if swapped else {}
-    for stem, photo, rng in photos_of(person, (seed, 0, person.number), shortcut):
+    for stem, photo, rng in photos_of(person, (seed, 0, person.number), shortcut, hard):
         suffix = rng.choice(list(SUFFIXES), p=list(SUFFIXES.values()))
         write_photo(folder / f"{swap.get(stem, stem)}{suffix}", photo)
     if person.number % 9 == 0:
@@ -162,9 +165,9 @@ def image_id(seed: int, person: int, stem: str) -> str:
     return hashlib.sha1(f"{seed}/{person}/{stem}".encode()).hexdigest() + ".jpg"
 
 
-def write_eval_person(person: SimpleNamespace, root: Path, seed: int) -> None:
+def write_eval_person(person: SimpleNamespace, root: Path, seed: int, hard: bool) -> None:
     """Write an eval person's photos."""
-    for stem, photo, _ in photos_of(person, (seed, 1, person.number), shortcut=False):
+    for stem, photo, _ in photos_of(person, (seed, 1, person.number), False, hard):
         write_photo(root / "eval" / "images" / image_id(seed, person.number, stem), photo)
 
 
@@ -175,18 +178,20 @@ def make(
     seed: int = 0,
     natural: bool = False,
     shortcut: bool = False,
+    hard: bool = False,
     workers: int = 0,
 ) -> Path:
     """Make the data set in ``data_dir`` unless it is there, and return its path.
 
     ``natural`` takes the real data's shares of gender and age instead of even ones with a fifth at
     60. With ``shortcut`` clothes and background reveal gender and age group, in the training photos
-    only. ``workers`` 0 means one per core; the result does not depend on it. ArtefactError when
+    only. ``hard`` people show age and gender less clearly, and have photos of changing quality.
+    ``workers`` 0 means one per core; the result does not depend on it. ArtefactError when
     ``data_dir`` holds data of other parameters.
     """
     folder = artefacts.resolve(data_dir)
     parameters = {"people": people, "eval_people": eval_people, "seed": seed}
-    parameters |= {"natural": natural, "shortcut": shortcut}
+    parameters |= {"natural": natural, "shortcut": shortcut, "hard": hard}
     if is_finished(folder, parameters):
         return folder
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
@@ -194,9 +199,11 @@ def make(
     test = draw_census(rng, eval_people, natural)
     with whole_folder(folder, parameters) as root:
         (root / "eval" / "images").mkdir(parents=True)
-        write_train = partial(write_train_person, root=root, seed=seed, shortcut=shortcut)
+        write_train = partial(
+            write_train_person, root=root, seed=seed, shortcut=shortcut, hard=hard
+        )
         for_each(write_train, rows_of(train), workers, "training people")
-        write_eval = partial(write_eval_person, root=root, seed=seed)
+        write_eval = partial(write_eval_person, root=root, seed=seed, hard=hard)
         for_each(write_eval, rows_of(test), workers, "eval people")
         write_tables(root, train, answer_table(test, seed).sample(frac=1, random_state=rng))
     return folder

@@ -1,7 +1,7 @@
 """One shot of a person: pose, light, framing, and what the camera makes of them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,6 +30,20 @@ class Shot:
     smile: float
     gaze: float
     noise_seed: int
+    blur: float = 0.0  # standard deviation, px
+    quality: int = 100  # of a JPEG that the photo once was, 100 for none
+
+
+def hard_shot(rng: np.random.Generator, mask: str = "", style: str = "surgical") -> Shot:
+    """Choose a photo of changing light, colour, sharpness and compression."""
+    return replace(
+        random_shot(rng, mask, style),
+        warmth=rng.normal(0, 0.09),
+        gain=rng.uniform(0.6, 1.15),
+        light=rng.normal(0, 1.0),
+        blur=rng.uniform(0, 2.2),
+        quality=int(rng.integers(30, 90)),
+    )
 
 
 def random_shot(rng: np.random.Generator, mask: str = "", style: str = "surgical") -> Shot:
@@ -110,10 +124,19 @@ def _turned_box(shot: Shot) -> tuple[int, int, int, int]:
 
 
 def develop(planes: np.ndarray, shot: Shot) -> np.ndarray:
-    """Add white balance, exposure and noise to RGB (3, H, W), in place; return (H, W, 3) uint8."""
+    """Return a photo (H, W, 3), uint8, of RGB (3, H, W): balance, exposure, blur, noise, coding.
+
+    ``planes`` are changed in place.
+    """
     rng = np.random.default_rng(shot.noise_seed + 1)
     grain = 3 * rng.standard_normal(planes.shape[1:], np.float32)
     balance = np.float32([1 + shot.warmth, 1, 1 - shot.warmth])[:, None, None]
     planes *= balance * np.float32(shot.gain)
+    if shot.blur:
+        planes[:] = [cv2.GaussianBlur(plane, (0, 0), shot.blur) for plane in planes]
     planes += grain
-    return cv2.merge(list(np.clip(planes, 0, 255).astype(np.uint8)))
+    photo = cv2.merge(list(np.clip(planes, 0, 255).astype(np.uint8)))
+    if shot.quality == 100:
+        return photo
+    _, coded = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, shot.quality])
+    return cv2.imdecode(coded, cv2.IMREAD_COLOR)

@@ -1,6 +1,6 @@
 """The traits of a synthetic person, and how they depend on gender and age.
 
-Looks follow the age with three years' noise. Every sign of gender overlaps between the two.
+Looks follow the age with some years' noise. Every sign of gender overlaps between the two.
 """
 
 import math
@@ -27,6 +27,27 @@ WALLS = np.float32(
      [190, 176, 198]]
 )  # fmt: skip
 FRAME_WIDTH = 0.014  # of glasses, face units
+
+
+@dataclass(frozen=True)
+class Cues:
+    """How clearly looks tell age and gender, as standard deviations, and how memorable people are.
+
+    ``years``: of the age that a face seems to have; ``ageing``: of each sign of age by itself;
+    ``axis``: of the one axis behind every sign of gender, whose ends are -1 and 1; ``signs``: of
+    each sign, as a multiple; ``dyed``: the share with dyed hair; ``marks``: moles per person.
+    """
+
+    years: float = 3.0
+    ageing: float = 0.0
+    axis: float = 0.4
+    signs: float = 1.0
+    dyed: float = 0.15
+    marks: float = 0.0
+
+
+CLEAR = Cues()
+HARD = Cues(years=6.0, ageing=5.0, axis=0.7, signs=1.4, dyed=0.4, marks=5.0)
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: see ``photo.layers``
@@ -56,6 +77,7 @@ class Person:
     collar: str  # crew, v, shirt
     wall: np.ndarray
     texture_seed: int
+    marks: int  # moles
 
 
 def squash(value: float) -> float:
@@ -64,35 +86,42 @@ def squash(value: float) -> float:
 
 
 def random_person(
-    rng: np.random.Generator, gender: int, age: int, scenery: int | None = None
+    rng: np.random.Generator,
+    gender: int,
+    age: int,
+    scenery: int | None = None,
+    cues: Cues = CLEAR,
 ) -> Person:
     """Choose the traits of a person of a gender and recorded age (60 means 60 or more).
 
     ``scenery`` fixes the colours of clothes and wall; without it they are independent of the rest.
     """
-    look = age + rng.normal(0, 3) + rng.exponential(4) * (age >= 60)
-    feminine = (1 if gender else -1) + rng.normal(0, 0.4)  # one axis behind every sign of gender
+    look = age + rng.normal(0, cues.years) + rng.exponential(4) * (age >= 60)
+    feminine = (1 if gender else -1) + rng.normal(0, cues.axis)
     outfit = rng.integers(len(FABRICS)), rng.integers(len(WALLS))
     fabric, wall = outfit if scenery is None else (scenery % len(FABRICS), scenery % len(WALLS))
-    sign = lambda spread: feminine + rng.normal(0, spread)  # noqa: E731 - the axis plus own noise
-    wrinkles = float(np.clip((look - 19) / 44, 0, 1.2) ** 0.75)  # changes most around 30
+    sign = lambda spread: feminine + rng.normal(0, cues.signs * spread)  # noqa: E731 - own noise
+    lines = look + (rng.normal(0, cues.ageing) if cues.ageing else 0)
+    wrinkles = float(np.clip((lines - 19) / 44, 0, 1.2) ** 0.75)  # changes most around 30
     return Person(
         wrinkles,
         clothes=FABRICS[fabric],
         wall=WALLS[wall],
-        **_ageing_hair(rng, look, sign),
+        **_ageing_hair(rng, look, sign, cues),
         skin=_aged_skin(rng, wrinkles),
         hair=_pick_row(rng, HAIRS, [0.34, 0.28, 0.19, 0.1, 0.06, 0.03]) * rng.uniform(0.85, 1.15),
         style=_hair_style(rng, sign(0.4)),
         volume=rng.uniform(0.06, 0.15),
         **_face(rng, wrinkles, sign),
         **_details(rng, wrinkles, feminine, sign),
+        marks=int(rng.poisson(cues.marks)),
     )
 
 
-def _ageing_hair(rng: np.random.Generator, look: float, sign: Callable) -> dict:
-    dye = lambda: rng.choice([1, 0.45], p=[0.85, 0.15])  # noqa: E731 - some dye their hair
-    grey = squash((look + rng.normal(0, 3) - 53) / 5) * dye()
+def _ageing_hair(rng: np.random.Generator, look: float, sign: Callable, cues: Cues) -> dict:
+    spread = 3 + cues.ageing
+    dye = lambda: rng.choice([1, 0.45], p=[1 - cues.dyed, cues.dyed])  # noqa: E731
+    grey = squash((look + rng.normal(0, spread) - 53) / 5) * dye()
     thin = float(np.clip((look - 30) / 34 + rng.normal(0, 0.12), 0, 1)) * squash(-1.6 * sign(0.3))
     return {"grey": grey, "thinning": thin}
 

@@ -29,7 +29,7 @@ def draw_skin(canvas: Canvas, person: Person) -> None:
         blush, hollow = ellipse(0.4 * side, 0.26, 0.16, 0.12), ellipse(0.5 * side, 0.56, 0.06, 0.22)
         canvas.soft(blush, skin * (1.02, 0.8, 0.78), 0.6 - 0.4 * w, 0.09)
         canvas.soft(hollow, skin * 0.72, 0.25 + 0.4 * w, 0.09)
-    for _ in range(rng.poisson(14 * max(0, w - 0.45))):
+    for _ in range(rng.poisson(14 * max(0, w - 0.45)) + person.marks):
         _draw_spot(canvas, skin, rng)
 
 
