@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lib.errors import ParameterError
 from lib.face.crops import Crops, geometry, open_crops
 from lib.face.faces import BOX
-from lib.learn import recipe
+from lib.learn import heads, recipe
 from lib.learn.models import PhotoModel
 from lib.progress import progress
 from lib.score import intervals, metrics
@@ -52,7 +52,7 @@ class LogOdds(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the log-odds of each class against all others."""
         logits = self.model(images)[self.output].float()
-        chances = self._marginal(self.model.outputs[self.output].probabilities(logits))
+        chances = self._marginal(heads.chances(self.model.outputs[self.output], logits))
         others = chances @ (1 - torch.eye(chances.shape[1], device=chances.device))
         tiny = torch.finfo(chances.dtype).tiny
         return chances.clamp_min(tiny).log() - others.clamp_min(tiny).log()

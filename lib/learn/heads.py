@@ -90,16 +90,18 @@ def _by_way(ways: Sequence[Output], logits: Tensor) -> Iterator[tuple[Output, Te
     return zip(ways, logits.split([way.size for way in ways], dim=1), strict=True)
 
 
+def chances(ways: Sequence[Output], logits: Tensor) -> Tensor:
+    """Return the probabilities (N, classes) of a part: the mean of what its ways say."""
+    return torch.stack([way.probabilities(own) for way, own in _by_way(ways, logits)]).mean(0)
+
+
 def to_probabilities(task: Task, outputs: Outputs, logits: Mapping[str, Tensor]) -> Tensor:
     """Return the probabilities (N, columns) of a run's table, for any head.
 
     Marginals of all attributes are multiplied as if independent; those of some attributes, or of a
     task too large for a table of labels, stand next to each other.
     """
-    parts = []
-    for name, ways in outputs.items():
-        said = [way.probabilities(own.float()) for way, own in _by_way(ways, logits[name])]
-        parts.append(torch.stack(said).mean(0))
+    parts = [chances(ways, logits[name].float()) for name, ways in outputs.items()]
     if LABEL not in task.parts(list(outputs) if LABEL not in outputs else ()):
         return torch.cat(parts, dim=1)
     first, *others = parts
