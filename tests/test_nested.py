@@ -311,10 +311,10 @@ def chance(table, task, draws=40):
 
 
 def test_on_random_labels_no_method_beats_chance():
-    """Six sets of noise: what is learned looks better than chance in-sample, never nested."""
+    """Four sets of noise: what is learned looks better than chance in-sample, never nested."""
     learned = [Method("greedy", "argmax"), Method("soft", "offsets"), Method("greedy", "offsets")]
     inside, outside, covered = {}, {}, []
-    for seed in range(6):
+    for seed in range(4):
         label = labels(seed)
         tables = {f"r{k}": run(100 * seed + k, label, 0) for k in range(3)}
         methods = all_methods(tables)
@@ -342,12 +342,18 @@ def comparison(tables, methods, task=TASK):
 
 def test_a_clear_gain_is_recommended_and_noise_is_not():
     label, half = labels(3), np.arange(len(KEYS)) % 2
+    methods = [
+        Method("best", "argmax"),
+        SOFT,
+        Method("soft", "expected_f1"),
+        Method("greedy", "offsets"),
+    ]
     equal = {"a": run(0, label, 1.5), "b": run(0, label, 1.5)}
-    same = comparison(equal, all_methods(equal))
+    same = comparison(equal, methods)
     assert same.recommended == same.simplest == Method("best", "argmax")
     assert "+0.000" in same.why() or "-" in same.why()
     halves = {"a": run(0, label, 4 * half), "b": run(1, label, 4 * (1 - half))}
-    clear = comparison(halves, all_methods(halves))
+    clear = comparison(halves, methods)
     assert clear.recommended == SOFT
     row = clear.table().loc[("soft", "argmax")]
     assert 0 < row["gain_low"] < row["gain"] < row["gain_high"]
