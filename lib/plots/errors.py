@@ -125,6 +125,7 @@ def reliability(oof: pd.DataFrame, task: Task) -> Figure:
         above.set_title(f"{name}\nECE {row.ece:.3f} ({row.low:.3f} to {row.high:.3f})", fontsize=11)
         below.bar(bins["confidence"], bins["photos"], width=0.05, color="0.5")
         below.set(xlabel="confidence", yscale="log")
+        below.yaxis.set_major_formatter("{x:g}")
     panels[0, 0].set(ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
     panels[1, 0].set(ylabel="photos (log)")
     return figure
