@@ -31,7 +31,7 @@ from lib.task.tables import probabilities
 BATCH_SIZE = 16  # photos per pass: gradients are kept
 # The alarm. Synthetic people, whole photos, four models trained on few of them: where clothes and
 # walls reveal the class, the most suspected attribute had a density of 1.0 and 1.6, elsewhere all
-# attributes had 2.1 to 4.3. In a crop with a wider face there is too little else to look at.
+# attributes had 2.0 to 4.3. In a crop with a wider face there is too little else to look at.
 LEAST_DENSITY = 2.0
 WIDEST = 0.3  # share of the crop
 STRIDE = 16  # px per cell of a map at most: of a small picture, the last map may have 4 by 4 cells
