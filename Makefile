@@ -59,7 +59,7 @@ bench: env  ## speed and memory against peers and limits (5 minutes, on a quiet 
 	$(RUN) -m lib.run params/bench.yaml
 
 check: env  ## check every parameter file, running nothing
-	@find params -name '*.yaml' -not -path 'params/tasks/*' | sort | while read -r file; do echo "$$file"; $(RUN) -m lib.run --check "$$file" >/dev/null || exit 1; done
+	@find params -name '*.yaml' -not -path 'params/tasks/*' -not -path 'params/sweeps/*' | sort | while read -r file; do echo "$$file"; $(RUN) -m lib.run --check "$$file" >/dev/null || exit 1; done
 
 clean:  ## remove the environment and caches; data, work, runs and submissions stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* *.egg-info
