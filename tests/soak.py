@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import yaml
+from test_kill import artefacts_of
 
 from lib import PROJECT
 from lib.demo.people import make
@@ -66,12 +67,6 @@ def disturbed(folder: Path, data: Path, kills: int, longest: float, seed: int) -
             print(f"killed {killed} of {kills} times", flush=True)
 
 
-def artefacts_of(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all compared files by their path."""
-    files = {path for pattern in COMPARED for path in folder.rglob(pattern) if path.is_file()}
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
-
-
 def main() -> int:
     """Run both chains and compare them; return 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -87,7 +82,7 @@ def main() -> int:
         folder.mkdir()
         killed = disturbed(folder, data, kills, options.longest, options.seed)
         print(f"{name}: finished, killed {killed} times", flush=True)
-        kept[name] = artefacts_of(folder)
+        kept[name] = artefacts_of(folder, COMPARED)
         folder.rename(place / name)
     names = kept["undisturbed"].keys() | kept["disturbed"].keys()
     unequal = [n for n in sorted(names) if kept["undisturbed"].get(n) != kept["disturbed"].get(n)]

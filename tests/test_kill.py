@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lib import PROJECT
+from lib.learn.checkpoints import TIMES
 
 TESTS = Path(__file__).parent
 PARAMETERS = {
@@ -74,10 +76,17 @@ def train(work, runs, before=""):
     return subprocess.run(command, cwd=PROJECT, env=here, capture_output=True).returncode
 
 
-def artefacts_of(run):
-    """Return the bytes of every file of a run except what only says how long things took."""
-    files = (path for path in sorted(run.rglob("*")) if path.is_file())
-    return {path.relative_to(run).as_posix(): path.read_bytes() for path in files}
+def content(path):
+    """Return a file's bytes; of a history without how long things took."""
+    if path.name == "history.csv":
+        return pd.read_csv(path).drop(columns=list(TIMES)).to_csv().encode()
+    return path.read_bytes()
+
+
+def artefacts_of(folder, patterns=("*",)):
+    """Return the content of the files below a folder, by their path."""
+    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): content(path) for path in sorted(found)}
 
 
 @pytest.fixture(scope="module")
