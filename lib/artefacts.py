@@ -30,16 +30,27 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
 
 
-def remove_leftovers(folder: Path, name: str = "*") -> list[Path]:
-    """Remove what processes of this host that have died were making in a folder; return it."""
-    found = [
+def leftovers(folder: Path, name: str = "*", suffix: str = "tmp") -> list[Path]:
+    """Return what processes of this host that have died were making in a folder."""
+    return [
         path
-        for path in folder.glob(f".{name}.{platform.node()}.*.tmp")
+        for path in sorted(folder.glob(f".{name}.{platform.node()}.*.{suffix}"))
         if not psutil.pid_exists(int(path.name.split(".")[-2]))
     ]
-    for path in found:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return found
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what processes of this host that have died were making in a folder."""
+    for path in leftovers(folder, name):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder, or a link but not what it links to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,18 +59,26 @@ def atomic(path: Path) -> Iterator[Path]:
 
     A full disk is an ArtefactError, and leaves what was at ``path`` whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent, path.name)
-    temporary = temporary_name(path)
+    with full_disk_told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        temporary = temporary_name(path)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Turn a disk that fills up in this block into an ArtefactError that names ``path``."""
     try:
-        yield temporary
-        temporary.replace(path)
+        yield
     except OSError as error:
         if error.errno != errno.ENOSPC and "No space left" not in str(error):
             raise
         raise ArtefactError(f"the disk is full, {path} was not written: {SPACE}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_space(folder: Path, needed: float) -> None:

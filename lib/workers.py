@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -48,7 +48,7 @@ def one_process(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
-        print(f"{path} is being made by {holder.read_text()}: waiting for it", file=sys.stderr)
+        print(f"{path} is being made by {_told(holder)}: waiting for it", file=sys.stderr)
         lock.acquire()
     try:
         holder.write_text(f"process {os.getpid()} on {platform.node()}")
@@ -56,3 +56,24 @@ def one_process(path: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _told(holder: Path) -> str:
+    """Return who holds a lock; nobody says so while it changes hands."""
+    with suppress(FileNotFoundError):
+        return holder.read_text()
+    return "another process"
+
+
+def held(folder: Path, name: str) -> list[str]:
+    """Return what processes are making in ``folder`` now, of the things called like ``name``."""
+    locks = folder.glob(f".{name}.lock")
+    return [lock.name[1:-5] for lock in locks if _is_held(lock)]
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True

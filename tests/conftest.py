@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reached for the network fails at once
 
 from lib import artefacts
+from lib.data.audit import CHANNELS
 from lib.face import crops, faces
 from lib.runner.parameters import declared
 from lib.runner.stages import notebook_of
@@ -41,6 +42,9 @@ def tiny_images(people_per_cell: int = 3, test_photos: int = 20) -> pd.DataFrame
     frame = pd.DataFrame(rows, columns=columns).set_index("key")
     frame = frame.astype(dict.fromkeys(columns[4:], "Int64"))
     facts = {"race": "Asian", "status": "ok", "width": 64, "height": 64}
+    rng = np.random.default_rng(0)
+    facts["dhash"] = rng.integers(0, 2**63, len(frame), dtype=np.uint64)
+    facts |= dict(zip(CHANNELS, rng.uniform(0.1, 0.9, (6, len(frame))), strict=True))
     return frame.assign(**facts, sha256=frame.index, file=frame.index)
 
 
@@ -100,7 +104,7 @@ def run_cells(name: str, **parameters) -> dict:
     matplotlib.use("Agg")
     cells = json.loads((artefacts.PROJECT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
     variables = {"display": display}
-    with plt.rc_context():  # a notebook sets a style, other tests have theirs
+    with plt.rc_context():  # a notebook sets a style for itself alone
         for cell in (c for c in cells if c["cell_type"] == "code"):
             exec(compile("".join(cell["source"]), f"{name}:{cell['id']}", "exec"), variables)
             if "parameters" in cell["metadata"].get("tags", []):

@@ -89,9 +89,9 @@ def test_crops_of_added_people_and_of_runs_one_folder_deeper_are_needed(place):
 
 def test_a_build_that_was_interrupted_is_kept_as_long_as_its_crops_are_needed(place):
     for name in (*KEPT, *SPARE):
-        write_cache(place / "work/one", f".{name}.building")
+        write_cache(place / "work/one", f".{name}.a.host.7.building")
     assert clean(place, place / "work", "--yes") == 0
-    assert caches(place) == sorted([*KEPT, *(f".{name}.building" for name in KEPT)])
+    assert caches(place) == sorted([*KEPT, *(f".{name}.a.host.7.building" for name in KEPT)])
 
 
 def test_a_linked_work_folder_is_the_same_folder(place):
@@ -110,15 +110,30 @@ def test_of_a_link_only_the_link_goes(place, capsys):
     assert (place / "elsewhere/best.pt").exists()
 
 
-def test_what_a_dead_process_left_is_deleted_too(place, capsys):
+def test_what_a_dead_process_left_is_listed_and_deleted(place, capsys):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     names = [f".x.{platform.node()}.{pid}.tmp" for pid in (dead.pid, os.getpid())]
     for name in names:
-        (place / "work/one/crops" / name).touch()
+        (place / "work/one/crops" / name).write_bytes(b"\0" * 1_000_000)
+    assert clean(place, place / "work") == 0
+    listed = f"1.0 MB  {place}/work/one/crops/{names[0]}  (left by a dead process)\n"
+    out = capsys.readouterr().out
+    assert listed in out
+    assert "Nothing was deleted" in out
     assert clean(place, place / "work", "--yes") == 0
     assert [(place / "work/one/crops" / name).exists() for name in names] == [False, True]
-    assert f"{names[0]}, which a dead process left" in capsys.readouterr().out
+    assert listed in (out := capsys.readouterr().out)
+    assert f"deleted {place}/work/one/crops/{names[0]}\n" in out
+
+
+def test_what_was_left_in_a_run_goes_with_it(place, capsys):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (place / f"runs/whole/.x.{platform.node()}.{dead.pid}.tmp").touch()
+    assert clean(place, place / "runs/whole", "--yes") == 0
+    assert len(rows(capsys.readouterr().out)) == 1
+    assert not (place / "runs/whole").exists()
 
 
 @pytest.mark.parametrize("folder", [".", "runs", "missing", "work/one/crops"])

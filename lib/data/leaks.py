@@ -22,6 +22,7 @@ MEANING = {  # at most 50 characters, which is what pandas shows
     "added photos identical to scored ones": "trained on and scored: do not train on them",
     "added photos nearly identical to scored ones": "perhaps one photo, saved twice: look at it",
     "backbones normalised by other statistics": "take those of the pretraining, not of the data",
+    "training that depends on validation": "counts scored people: count in training alone",
     "best epochs chosen on scored people": "too high by what lies between best and nested",
 }
 
@@ -32,12 +33,13 @@ def report(
     added: Sequence[pd.DataFrame] = (),
     backbone: Any = None,
     histories: Mapping[int, pd.DataFrame] | None = None,
+    depends: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return a row per kind of leak, found or not: count, examples, and what it means.
 
     ``person_folds`` is indexed by person. ``added`` are parts of images tables, trained on in every
     fold: photos of other sets, or pseudo-labelled ones. ``backbone`` is a model's, ``histories``
-    are a run's.
+    are a run's. ``depends`` is what ``training_set.depends_on_validation`` has found.
     """
     photos = _with_roles(images, person_folds, added)
     own = photos[~photos["role"].isin([TEST, ADDED])]
@@ -47,6 +49,7 @@ def report(
         **_copies(photos),
         "added photos of scored people": _known(photos),
         "backbones normalised by other statistics": normalised_otherwise(backbone),
+        "training that depends on validation": list(depends),
         "best epochs chosen on scored people": _chosen(epoch_choice(histories or {})),
     }
     rows = [(kind, len(found[kind]), _some(found[kind]), text) for kind, text in MEANING.items()]

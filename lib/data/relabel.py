@@ -99,3 +99,15 @@ def _outcome(row: Correction, photos: pd.DataFrame, applied: int, task: Task) ->
         return f"already {task[row.field].text(row.new)}"
     found = task[row.field].text(photos[row.field].iloc[0])
     raise DataError(f"relabel: {row.text}: recorded is {found!r}, neither of them: correct the row")
+
+
+def without_effect(changes: pd.DataFrame) -> pd.DataFrame:
+    """Return the corrections that changed nothing: no such id, or already as they want it."""
+    return changes[~changes.outcome.str.startswith("applied")]
+
+
+def told(changes: pd.DataFrame) -> str:
+    """Return in a sentence how many corrections changed nothing, and why."""
+    idle = without_effect(changes).outcome.value_counts()
+    why = ", ".join(f"{outcome}: {count}" for outcome, count in idle.items())
+    return f"{idle.sum()} of {len(changes)} corrections changed nothing" + f" ({why})" * bool(why)

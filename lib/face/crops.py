@@ -7,6 +7,7 @@ cache is a folder: ``pixels.npy`` (n, H, W, 3) RGB and ``crops.parquet`` (key, f
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ GEOMETRY = ("crop", "crop_margin", "background", "image_size")  # the parameters
 CUT = ["cut_x0", "cut_y0", "cut_x1", "cut_y1"]  # the crop's box in the photo
 DIGEST = "digest.json"  # in a cache: what its pixels sum up to
 CHUNK = 256  # crops between two marks of progress: what a killed run loses at most
+BUILDING = re.compile(r"\.(.+_\d+x\d+)\..+\.building")  # a cache's name, host, process
 Make = Callable[[int], np.ndarray]  # from a row of a cache to its crop
 
 
@@ -177,11 +179,12 @@ def _build(folder: Path, table: pd.DataFrame, size, make: Make, workers: int) ->
     """Make the crops of ``table`` in a hidden folder, then put it in the place of ``folder``."""
     if _same(folder, table):
         return  # another process made it while this one waited
-    building = _prepare(folder, table, size)
-    _fill(building, make, workers)
-    artefacts.write_json({"blake2b": _digest(building)}, building / DIGEST)
-    shutil.rmtree(folder, ignore_errors=True)
-    building.rename(folder)
+    with artefacts.full_disk_told(folder):
+        building = _prepare(folder, table, size)
+        _fill(building, make, workers)
+        artefacts.write_json({"blake2b": _digest(building)}, building / DIGEST)
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
 
 
 def _digest(folder: Path) -> str:
@@ -198,12 +201,15 @@ def _damaged(folder: Path) -> bool:
 
 def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
     """Return the hidden folder: a killed build's, or a new one with the crops still valid."""
-    building = folder.with_name(f".{folder.name}.building")
+    building = artefacts.temporary_name(folder).with_suffix(".building")
+    for left in artefacts.leftovers(folder.parent, folder.name, "building"):
+        shutil.rmtree(left) if _same(building, table) else _take_over(left, building)
     if _same(building, table):
         return building
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     pixels = open_memmap(building / "pixels.npy", "w+", np.uint8, (len(table), *size, 3))
+    _reserve(building / "pixels.npy")
     done = open_memmap(building / "done.npy", "w+", bool, (len(table),))
     if (folder / "crops.parquet").exists():
         old = pd.read_parquet(folder / "crops.parquet")
@@ -213,6 +219,19 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
         np.copyto(pixels, made[rows], where=np.asarray(done)[:, None, None, None])
     write_table(table, building / "crops.parquet")
     return building
+
+
+def _take_over(left: Path, building: Path) -> None:
+    """Go on with what a process that has died was building."""
+    shutil.rmtree(building, ignore_errors=True)
+    left.rename(building)
+
+
+def _reserve(path: Path) -> None:
+    """Take the space of a file now: a disk that fills up under a memory map kills the process."""
+    if hasattr(os, "posix_fallocate"):  # not on Windows and macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _fill(building: Path, make: Make, workers: int) -> None:

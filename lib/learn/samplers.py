@@ -25,9 +25,13 @@ Sampler = Callable[[Classes, np.random.Generator], np.ndarray]
 
 
 def epoch_indices(
-    name: str, balance: float, classes: Classes, rng: np.random.Generator
+    name: str, balance: float, classes: Classes, random: np.random.Generator | int
 ) -> np.ndarray:
-    """Return the positions of the photos that one epoch of a sampler shows, in random order."""
+    """Return the positions of the photos that one epoch of a sampler shows, in random order.
+
+    ``random`` is a generator, or a seed.
+    """
+    rng = np.random.default_rng(random)
     samplers = SAMPLERS | {"weighted": partial(weighted, balance=balance)}
     return rng.permutation(pick(samplers, name, "sampler")(classes, rng))
 

@@ -5,7 +5,7 @@ an earlier submission has labelled. Corrections act on what is learned, never on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -115,16 +115,52 @@ def people_source(
     return Source(name, crops, photos.index, targets.one_hot(task, photos))
 
 
-def added(params: Mapping, data: TrainingSet) -> tuple[list[Source], pd.DataFrame]:
+def sources(params: Mapping, data: TrainingSet, keys: pd.Index) -> list[Source]:
+    """Return all that a fold learns from: the set's own photos of ``keys``, and those added."""
+    return [data.source(keys), *added(params, data, keys)[0]]
+
+
+def depends_on_validation(params: Mapping, data: TrainingSet, person_folds: pd.Series) -> list[str]:
+    """Return the sources of folds that change when the labels of the validated people change.
+
+    Whatever training counts, such as the weights of classes, it counts in its sources: where these
+    stay the same, it uses no statistics of the people who are scored.
+    """
+    found = []
+    for fold in folds.numbers(person_folds):
+        training, validation = folds.divide(data.recorded, person_folds, fold)
+        other = replace(data, learned=_mirrored(data.task, data.learned, validation.index))
+        both = [sources(params, each, training.index) for each in (data, other)]
+        found += [f"fold {fold}: {a.name}" for a, b in zip(*both, strict=True) if not _same(a, b)]
+    return found
+
+
+def _mirrored(task: Task, photos: pd.DataFrame, keys: pd.Index) -> pd.DataFrame:
+    """Return photos with other labels for ``keys``: each number mirrored in its range."""
+    changed = photos.copy()
+    for name, attribute in task.attributes.items():
+        ends = 2 * attribute.first + attribute.size - 1
+        changed.loc[keys, name] = ends - photos.loc[keys, name]
+    return changed
+
+
+def _same(one: Source, other: Source) -> bool:
+    return one.keys.equals(other.keys) and torch.equal(one.targets, other.targets)
+
+
+def added(
+    params: Mapping, data: TrainingSet, keys: pd.Index | None = None
+) -> tuple[list[Source], pd.DataFrame]:
     """Return the sources besides the set's own people, and the people left out of other sets.
 
     Left out is who may be validated: known by folder name, by id, or by an identical photo.
+    ``keys`` are the set's own photos that are trained on (None: all).
     """
     sets = [_other_set(work_dir, params, data) for work_dir in params["extra_data"]]
     known = [known for _, known in sets] or [pd.DataFrame(columns=["person", "set", "known by"])]
     sources = [source for source, _ in sets]
     if params["pseudo_labels"]:
-        sources.append(pseudo_labelled(params, data))
+        sources.append(pseudo_labelled(params, data, keys))
     return sources, pd.concat(known, ignore_index=True)
 
 
@@ -153,11 +189,12 @@ def _known(photos: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows).drop_duplicates("person")
 
 
-def pseudo_labelled(params: Mapping, data: TrainingSet) -> Source:
+def pseudo_labelled(params: Mapping, data: TrainingSet, keys: pd.Index | None = None) -> Source:
     """Return the test photos that an earlier submission is sure of, its probabilities as targets.
 
     A photo counts where the largest probability of each attribute reaches its threshold. Inside a
-    class numbers are spread as in training; the submission's runs must have had the same cuts.
+    class numbers are spread as in the set's own photos of ``keys`` (None: all). The submission's
+    runs must have had the same cuts.
     """
     table = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.parquet"
     if not table.exists():
@@ -173,7 +210,7 @@ def pseudo_labelled(params: Mapping, data: TrainingSet) -> Source:
         part: torch.tensor(sure[data.task.columns(part)].to_numpy(), dtype=torch.float32)
         for part in tables.parts(sure, data.task)
     }
-    soft = targets.spread(data.task, classes, data.source().targets, params["cuts"])
+    soft = targets.spread(data.task, classes, data.source(keys).targets, params["cuts"])
     return Source("pseudo-labelled test photos", data.crops, sure.index, soft)
 
 

@@ -3,11 +3,10 @@
 What would be deleted is listed first, with its size; only ``--yes`` deletes.
 """
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lib.artefacts import remove_leftovers, resolve
+from lib.artefacts import leftovers, remove, resolve
 from lib.errors import FacefoldError, ParameterError
 from lib.face import crops
 from lib.runner.kernels import shown
@@ -19,12 +18,15 @@ def clean(paths: Sequence[Path], runs_dir: Path, yes: bool) -> int:
     """List what ``paths`` hold that can go, delete it if ``yes``; return the exit code 0.
 
     A path is a run's folder, a data set's work folder, or a folder of those. ``runs_dir`` has the
-    runs whose crops are kept. What dead processes left is deleted too, as every stage does.
+    runs whose crops are kept. What dead processes left goes too.
     """
     paths = [path.absolute() for path in paths]
-    found = [item for path in paths for item in _removable(path, resolve(runs_dir))]
-    for path in found:
-        print(f"{size(path):>10}  {shown(path)}{_used_by(path)}")
+    found = {item: _used_by(item) for path in paths for item in _removable(path, resolve(runs_dir))}
+    left = {item: "  (left by a dead process)" for path in paths for item in _left(path)}
+    outside = {item: why for item, why in left.items() if not found.keys() & set(item.parents)}
+    found |= outside  # the others go with their folder
+    for path, why in found.items():
+        print(f"{size(path):>10}  {shown(path)}{why}")
     if not found:
         print("nothing to delete")
     elif not yes:
@@ -32,14 +34,13 @@ def clean(paths: Sequence[Path], runs_dir: Path, yes: bool) -> int:
     for path in found if yes else []:
         _delete(path)
         print(f"deleted {shown(path)}")
-    for path in _delete_leftovers(paths) if yes else []:
-        print(f"deleted {shown(path)}, which a dead process left")
     return 0
 
 
-def _delete_leftovers(paths: Sequence[Path]) -> list[Path]:
-    below = [folder for path in paths for folder in (*path.glob("*"), *path.glob("*/crops"))]
-    return [left for folder in (*paths, *below) for left in remove_leftovers(folder)]
+def _left(path: Path) -> list[Path]:
+    """Return what dead processes left in a run or a work folder, or in one of a folder of those."""
+    folders = [path, *path.glob("*"), *path.glob("*/crops")]
+    return [item for folder in folders for item in leftovers(folder)]
 
 
 def _removable(path: Path, runs_dir: Path) -> list[Path]:
@@ -62,8 +63,8 @@ def _removable(path: Path, runs_dir: Path) -> list[Path]:
 
 def _name(folder: Path) -> str:
     """Return what a folder is called, or will be if it is a hidden one that is being built."""
-    hidden = folder.name.startswith(".")
-    return folder.name[1:].partition(".building")[0] if hidden else folder.name
+    building = crops.BUILDING.fullmatch(folder.name)
+    return building[1] if building else folder.name
 
 
 def needed_caches(runs_dir: Path) -> set[Path]:
@@ -102,11 +103,11 @@ def _used_by(path: Path) -> str:
 
 def size(path: Path) -> str:
     """Return how much the files below a path hold, in MB of a million bytes."""
-    files = [] if path.is_symlink() else path.rglob("*")
+    files = [] if path.is_symlink() else [path, *path.rglob("*")]
     return f"{sum(file.lstat().st_size for file in files if file.is_file()) / 1e6:.1f} MB"
 
 
 def _delete(path: Path) -> None:
-    """Delete a folder, or a link but not what it links to, once nobody is making it."""
+    """Delete a file, a folder, or a link but not what it links to, once nobody is making it."""
     with one_process(path.with_name(_name(path))):
-        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+        remove(path)

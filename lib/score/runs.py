@@ -5,9 +5,11 @@ predictions are there; they are written last.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -21,6 +23,7 @@ from lib.score.origin import origin
 from lib.task import attributes
 from lib.task.attributes import Answer, Task
 from lib.textfiles import read_yaml
+from lib.workers import held, one_process
 
 ORIGIN = "origin.json"  # in a run: data, code, versions and hardware that it was begun with
 
@@ -80,7 +83,7 @@ def start(runs_dir: str, params: Mapping, task: Task) -> Run:
     """Open a run for writing; ArtefactError if its name has other parameters or another task."""
     run = Run(artefacts.resolve(runs_dir) / params["experiment"], dict(params), task)
     now = origin(run.params)
-    if any(run.folder.glob("fold*/*.pt")):
+    if any(run.folder.glob("fold*/*.pt")) or held(run.folder, "fold*"):
         _check_same_params(run.name, _params(run.folder), run.params)
         _check_same_task(run)
         _check_same_origin(run, now)
@@ -92,6 +95,22 @@ def start(runs_dir: str, params: Mapping, task: Task) -> Run:
         artefacts.write_json(now, run.folder / ORIGIN)
     _write((attributes.TASKS / f"{task.name}.yaml").read_text("utf-8"), run.folder / "task.yaml")
     return run
+
+
+def in_turn(run: Run, folds: Sequence[int], accelerator: Any) -> Iterator[int]:
+    """Yield those of ``folds`` that are still to be trained, each to one training at a time.
+
+    Several trainings may share a run's folds: one that finds a fold being trained waits for its
+    end. The processes of one training, ``accelerator``'s, take a fold together. ArtefactError if
+    the run's name has been taken for other parameters meanwhile.
+    """
+    for fold in folds:
+        first = accelerator.is_main_process
+        with one_process(run.fold(fold)) if first else nullcontext():
+            accelerator.wait_for_everyone()
+            _check_same_params(run.name, _params(run.folder), run.params)
+            if run.unfinished([fold]):
+                yield fold
 
 
 def _write(text: str, path: Path) -> None:
@@ -196,8 +215,11 @@ def oof_table(probabilities: pd.DataFrame, photos: pd.DataFrame, fold: int) -> p
     return probabilities.assign(fold=fold, **facts)
 
 
-def finish(run: Run, fold_numbers: list[int]) -> dict:
-    """Join the folds' tables, score them, write metrics.json; {} while folds are to be trained."""
+def finish(run: Run, fold_numbers: list[int], corrections_without_effect: int = 0) -> dict:
+    """Join the folds' tables, score them, write metrics.json; {} while folds are to be trained.
+
+    ``corrections_without_effect`` counts the rows of relabel files that changed no label.
+    """
     if run.unfinished(fold_numbers):
         return {}
     oof, test = (
@@ -209,6 +231,7 @@ def finish(run: Run, fold_numbers: list[int]) -> dict:
     scores = _scores(oof, run.task) | {"experiment": run.name}
     scores["people"] = int(oof["person"].nunique())
     scores["test_photos_used"] = uses_test_photos(str(run.folder.parent), run.params)
+    scores["corrections_without_effect"] = corrections_without_effect
     scores["commit"] = artefacts.git_commit()
     artefacts.write_json(scores, run.folder / "metrics.json")
     return scores
