@@ -102,10 +102,13 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 def read_table(work_dir: str | Path, name: str, stage: str, notebook: str) -> pd.DataFrame:
     """Return a parquet file of a work folder; ArtefactError says which stage makes it."""
     path = resolve(work_dir) / name
+    made = f"run the stage {stage!r} (notebooks/{notebook}.ipynb) with this work_dir"
     if not path.exists():
-        made = f"run the stage {stage!r} (notebooks/{notebook}.ipynb) with this work_dir first"
-        raise ArtefactError(f"{path} not found: {made}")
-    return pd.read_parquet(path)
+        raise ArtefactError(f"{path} not found: {made} first")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}): delete it, then {made}") from None
 
 
 def write_json(value, path: Path) -> None:

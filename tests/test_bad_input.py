@@ -1,6 +1,8 @@
 """Bad input through the real entries: one clear error, or a listed exclusion; nothing silent."""
 
+import hashlib
 import io
+import os
 import struct
 import zlib
 
@@ -158,6 +160,18 @@ def test_a_file_that_cannot_be_opened_is_listed_until_it_can(data, tmp_path, mon
     images, found = built(data, tmp_path / "work")
     assert images.status[KEY] == "ok"
     assert found.empty
+
+
+def test_a_photo_is_read_again_although_its_clock_went_back(data, tmp_path):
+    before, _ = built(data, tmp_path / "work")
+    path = data / before.file[KEY]
+    path.write_bytes(saved("PNG", plain()))
+    for year in (0, 4_000_000_000):  # before and after every other file
+        os.utime(path, (year, year))
+        images, _ = built(data, tmp_path / "work")
+        assert images.sha256[KEY] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert images.status[KEY] == "ok"
+        path.write_bytes(saved("PNG", plain(colour=(0, 0, 255))))
 
 
 def test_files_and_folders_that_do_not_match_the_table_are_listed(data, tmp_path):

@@ -166,7 +166,10 @@ def test_a_stopped_batch_continues_with_what_is_left(place, capsys):
     assert outcomes(capsys.readouterr().out)["a"][1] == "2 of 2"
 
 
-def test_each_stage_writes_the_page_and_what_is_wrong_with_it_stops_nothing(place, capfd):
+def test_each_stage_writes_the_page_and_what_is_wrong_with_it_stops_nothing(
+    place, capfd, monkeypatch
+):
+    monkeypatch.setattr(stages, "_check_ledger", lambda step: None)  # it breaks while steps run
     (place / "submissions").mkdir()
     assert chain.main([*files(place, "a"), "--stages", "train"]) == 0
     assert (place / "runs/index.html").is_file()
@@ -178,6 +181,20 @@ def test_each_stage_writes_the_page_and_what_is_wrong_with_it_stops_nothing(plac
     err = capfd.readouterr().err
     assert "separate fields by commas" in err
     assert f"Later: python -m lib.run --index {place}/runs" in err
+
+
+@pytest.mark.parametrize("option", [[], ["--check"]])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("name;time\n", "separate fields by commas"), ("name,time\na,b\n", "has no column runs")],
+)
+def test_a_broken_ledger_is_refused_before_anything_is_trained(place, capsys, option, text, said):
+    (place / "submissions").mkdir()
+    (place / "submissions/ledger.csv").write_text(text)
+    assert chain.main([*option, *files(place, "a")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (place / "runs").exists()
+    assert chain.main(["--check", *files(place, "a"), "--stages", "train"]) == 0
 
 
 # Without kernels

@@ -1,3 +1,7 @@
+import os
+import signal
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +9,7 @@ from conftest import TASK
 
 from lib.data.index import load_images
 from lib.face import crops
-from lib.learn import batches, mixers, precision, samplers, training_set
+from lib.learn import batches, loop, mixers, precision, samplers, training_set
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
 
@@ -140,3 +144,19 @@ def test_updates_are_the_optimizer_steps_that_an_epoch_takes(made, accumulate, u
                 steps += epochs.accelerator.sync_gradients
     assert epochs.updates == updates
     assert steps == 2 * updates
+
+
+def test_a_worker_that_dies_is_told_with_its_photos(made, monkeypatch):
+    epoch = made(workers=1, sampler="plain")(0)
+    (_, victim), key = epoch.batches[0][3], epoch.keys(0)[3]
+    item = batches.Photos.__getitem__
+
+    def dies(photos, place_and_photo):
+        if place_and_photo[1] == victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item(photos, place_and_photo)
+
+    monkeypatch.setattr(batches.Photos, "__getitem__", dies)
+    learner = SimpleNamespace(prepared=torch.nn.Linear(1, 1))
+    with pytest.raises(loop.TrainingError, match=f"A worker died in epoch, batch 1: .*{key}"):
+        loop.train_epoch(learner, epoch, "epoch")

@@ -49,6 +49,14 @@ def test_every_stage_leaves_its_notebook_and_its_page(place):
         assert json.loads((place / f"{copy}.ipynb").read_text())["cells"]
 
 
+def test_the_same_seed_gives_the_same_tables_byte_for_byte(place):
+    options = ["--stages", "train", "-p", f"runs_dir={place}/again"]
+    assert chain.main([str(place / "small.yaml"), *options]) == 0
+    for name in ("oof.parquet", "test.parquet", "fold0/best.pt"):
+        first, second = (place / runs / "demo" / name for runs in ("runs", "again"))
+        assert first.read_bytes() == second.read_bytes(), name
+
+
 def test_out_of_fold_scores_every_person_once(place):
     oof = runs.load(str(place / "runs"), "demo").oof()
     assert oof.index.is_unique

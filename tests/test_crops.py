@@ -1,4 +1,7 @@
 import os
+import platform
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -229,6 +232,41 @@ def test_a_killed_build_continues_and_leaves_no_half_cache(photos, monkeypatch):
     assert [f.name for f in (photos[3] / "crops").iterdir() if f.is_dir()] == [
         "face_m0.25_keep_32x32"
     ]
+
+
+@pytest.mark.parametrize(("process", "taken_over"), [("dead", True), ("alive", False)])
+def test_only_the_build_of_a_dead_process_is_taken_over(photos, monkeypatch, process, taken_over):
+    monkeypatch.setattr(crops, "_fill", lambda *arguments: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        build(photos)
+    [begun] = (photos[3] / "crops").glob(".*.building")
+    assert f".{platform.node()}.{os.getpid()}." in begun.name
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    number = dead if process == "dead" else str(os.getppid())
+    left = begun.rename(begun.with_name(begun.name.replace(str(os.getpid()), number)))
+    np.save(left / "done.npy", np.array([True, False, False]))
+    monkeypatch.undo()
+    pixels = build(photos).pixels
+    assert pixels[0].any() == (not taken_over)  # the first crop counted as made
+    assert left.exists() == (not taken_over)
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "crops.parquet"])
+@pytest.mark.parametrize("how", ["a byte changed", "cut short", "gone"])
+def test_a_damaged_cache_is_found_by_its_hashes_and_made_again(photos, capsys, name, how):
+    made = build(photos)
+    expected, path = made.pixels.copy(), made.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if how == "a byte changed" else content[:-100])
+    if how == "gone":
+        path.unlink()
+    again = build(photos)
+    np.testing.assert_array_equal(again.pixels, expected)
+    assert f"{made.folder} is damaged" in capsys.readouterr().out
+    build(photos)
+    assert capsys.readouterr().out == ""
 
 
 def test_two_processes_that_build_at_once_make_each_crop_once(photos, monkeypatch, capsys):

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from lib import artefacts
 from lib.errors import ArtefactError
 from lib.learn import loop, precision, recipe
+from lib.learn.checkpoints import TIMES
 
 SETTINGS = PARAMS | {
     "optimizer": "sgd",
@@ -31,7 +32,6 @@ SETTINGS = PARAMS | {
     "decay_epochs": 2.0,
     "decay_rate": 0.1,
 }
-TIMES = ["seconds", "photos_per_second"]  # the columns of a history that no two runs share
 
 
 class MeanSquare(nn.Module):
@@ -192,6 +192,16 @@ def test_what_a_user_can_change_is_said(monkeypatch, error, told):
     monkeypatch.setattr(loop, "_step", lambda *arguments: (_ for _ in ()).throw(error))
     with pytest.raises(loop.TrainingError, match=told):
         loop.train_epoch(learner(), Named([(torch.ones(2, 4), torch.ones(2, 1))]), "epoch")
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    whole = loop.fit(learner(), batches, epochs=3, evaluate=evaluate, folder=tmp_path / "whole")
+    jumps = iter([4e9, 0, 3e9, 1e9, -5.0] * 200)
+    monkeypatch.setattr(loop.time, "time", lambda: next(jumps))
+    jumped = loop.fit(learner(), batches, epochs=3, evaluate=evaluate, folder=tmp_path / "jumped")
+    pd.testing.assert_frame_equal(jumped.drop(columns=TIMES), whole.drop(columns=TIMES))
+    assert (jumped["seconds"] >= 0).all()
+    assert jumped["seconds"].sum() < 1e6
 
 
 def test_other_errors_stay_what_they_are(monkeypatch):

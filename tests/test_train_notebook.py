@@ -1,5 +1,7 @@
 """Notebook 03 on colours that tell the label: what it leaves, and what it learns."""
 
+import functools
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import torch
 import yaml
 from conftest import TASK, run_cells
 
+from lib.data import leaks
 from lib.errors import ArtefactError, ParameterError
 from lib.learn import loop, models
 from lib.score import runs
@@ -32,7 +35,8 @@ def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypat
     first = notebook()
     folder = tmp_path / "runs" / "demo"
     assert first["scores"]["oof_score"] > 0.8
-    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    left = {path.relative_to(folder).as_posix() for path in files}
     each = {
         f"fold{fold}/{name}"
         for fold in range(3)
@@ -63,6 +67,37 @@ def test_it_learns_and_a_second_run_trains_nothing(notebook, tmp_path, monkeypat
     assert f"repeats the parameters of run 'demo' (macro_f1 {score}" in capsys.readouterr().out
     with pytest.raises(ArtefactError, match=r"dropout was 0\.0, is 0\.5"):
         notebook(dropout=0.5)
+
+
+def test_corrections_without_effect_are_counted(notebook, tmp_path, capsys):
+    rows = [
+        "id,field,from,to",
+        "000000,gender,male,female",
+        "000001,gender,male,female",
+        "9,age,1,2",
+    ]
+    rows[-1] = "000099,age,22,30"
+    (tmp_path / "r.csv").write_text("\n".join(rows))
+    quick = {"epochs": 1, "warmup_epochs": 0, "max_batches": 1, "split": "holdout"}
+    made = notebook(relabel=[str(tmp_path / "r.csv")], **quick)
+    assert made["run"].metrics()["corrections_without_effect"] == 2
+    said = "2 of 3 corrections changed nothing (already female: 1, no such id: 1)"
+    assert said in capsys.readouterr().out
+
+
+def test_leaks_are_shown_with_what_the_best_epoch_is_worth(notebook, monkeypatch):
+    shown = {}
+    for name in ("report", "epoch_choice"):
+        function = getattr(leaks, name)
+        keep = functools.partial(lambda f, name, *a: shown.setdefault(name, f(*a)), function, name)
+        monkeypatch.setattr(leaks, name, keep)
+    made = notebook(epochs=2, warmup_epochs=0, max_batches=2)
+    found = shown["report"].set_index("kind")["count"]
+    assert found[found > 0].to_dict() == {"best epochs chosen on scored people": 3}
+    choice = shown["epoch_choice"]
+    assert (choice["nested"] <= choice["best"]).all()
+    best = [history["score"].max() for history in made["run"].histories().values()]
+    assert choice["best"].tolist() == best
 
 
 def test_shuffled_labels_score_at_chance(notebook):

@@ -7,6 +7,7 @@ import torch
 from conftest import PARAMS, TASK, tiny_images, write_tiny_work
 
 from lib import artefacts
+from lib.data import folds, leaks
 from lib.errors import ArtefactError, DataError, ParameterError
 from lib.face import crops
 from lib.learn import training_set
@@ -247,6 +248,35 @@ def test_pseudo_labels_keep_the_groups_of_the_cuts_they_were_made_with(
     source = pseudo(dict.fromkeys(TASK.names, 0), replace(data, learned=older), cuts=cuts)
     found = targets.grouped(TASK, source.targets, "label", cuts)
     np.testing.assert_allclose(found, joint.reshape(3, 18), atol=1e-6)
+
+
+@pytest.mark.parametrize("learns", ["of the fold", "of everyone"])
+def test_labels_of_validated_people_change_nothing_that_a_fold_learns_from(
+    tiny_work, test_table, tmp_path, monkeypatch, learns
+):
+    data, whole = opened(tiny_work), training_set.pseudo_labelled
+    if learns == "of everyone":  # a leak: how ages are spread inside a group
+        monkeypatch.setattr(
+            training_set, "pseudo_labelled", lambda params, data, keys: whole(params, data)
+        )
+    asked = {"pseudo_labels": "s", "submissions_dir": str(tmp_path)}
+    params = PARAMS | asked | {"pseudo_thresholds": dict.fromkeys(TASK.names, 0)}
+    person_folds = folds.assign(folds.balanced_over(data.recorded, TASK), TASK, "kfold", 3, 0)
+    found = training_set.depends_on_validation(params, data, person_folds)
+    leaked = [f"fold {fold}: pseudo-labelled test photos" for fold in range(3)]
+    assert found == (leaked if learns == "of everyone" else [])
+    report = leaks.report(data.images, person_folds, depends=found).set_index("kind")
+    assert report["count"]["training that depends on validation"] == len(found)
+
+
+def test_photos_of_validated_people_among_the_trained_ones_are_found(tiny_work, monkeypatch):
+    data = opened(tiny_work)
+    person_folds = folds.assign(folds.balanced_over(data.recorded, TASK), TASK, "kfold", 3, 0)
+    assert training_set.depends_on_validation(PARAMS, data, person_folds) == []
+    own = training_set.TrainingSet.source
+    monkeypatch.setattr(training_set.TrainingSet, "source", lambda self, keys: own(self))
+    found = training_set.depends_on_validation(PARAMS, data, person_folds)
+    assert found == [f"fold {fold}: people of this set" for fold in range(3)]
 
 
 def test_an_unreadable_test_photo_is_an_error_before_training(tiny_work):

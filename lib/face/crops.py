@@ -28,7 +28,8 @@ from lib.workers import one_process, thread_pool
 
 GEOMETRY = ("crop", "crop_margin", "background", "image_size")  # the parameters that name a cache
 CUT = ["cut_x0", "cut_y0", "cut_x1", "cut_y1"]  # the crop's box in the photo
-DIGEST = "digest.json"  # in a cache: what its pixels sum up to
+DIGESTS = "digests.json"  # in a cache: hashes of its files
+FILES = ("pixels.npy", "crops.parquet")  # of a cache
 CHUNK = 256  # crops between two marks of progress: what a killed run loses at most
 BUILDING = re.compile(r"\.(.+_\d+x\d+)\..+\.building")  # a cache's name, host, process
 Make = Callable[[int], np.ndarray]  # from a row of a cache to its crop
@@ -110,7 +111,7 @@ def build_crops(
         return make_crop(files[row], places[row], boxes[row], size, background)
 
     if _damaged(folder):
-        print(f"{folder} is damaged, its pixels are not those that were made: made again")
+        print(f"{folder} is damaged, its files are not those that were made: made again")
         shutil.rmtree(folder)
     if not _same(folder, table):
         artefacts.check_space(folder, len(table) * size[0] * size[1] * 3)
@@ -182,21 +183,25 @@ def _build(folder: Path, table: pd.DataFrame, size, make: Make, workers: int) ->
     with artefacts.full_disk_told(folder):
         building = _prepare(folder, table, size)
         _fill(building, make, workers)
-        artefacts.write_json({"blake2b": _digest(building)}, building / DIGEST)
+        artefacts.write_json(_digests(building), building / DIGESTS)
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
 
 
-def _digest(folder: Path) -> str:
-    """Return what the pixels of a cache sum up to."""
-    with (folder / "pixels.npy").open("rb") as file:
+def _digests(folder: Path) -> dict[str, str]:
+    """Return a hash of each file of a cache."""
+    return {name: _digest(folder / name) for name in FILES if (folder / name).exists()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def _damaged(folder: Path) -> bool:
-    """Tell whether a cache's pixels are no longer those that were made."""
-    kept = folder / DIGEST
-    return kept.exists() and json.loads(kept.read_text())["blake2b"] != _digest(folder)
+    """Tell whether a cache's files are no longer those that were made."""
+    kept = folder / DIGESTS
+    return kept.exists() and json.loads(kept.read_text()) != _digests(folder)
 
 
 def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
@@ -209,7 +214,7 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     pixels = open_memmap(building / "pixels.npy", "w+", np.uint8, (len(table), *size, 3))
-    _reserve(building / "pixels.npy")
+    _reserve(building)
     done = open_memmap(building / "done.npy", "w+", bool, (len(table),))
     if (folder / "crops.parquet").exists():
         old = pd.read_parquet(folder / "crops.parquet")
@@ -227,11 +232,16 @@ def _take_over(left: Path, building: Path) -> None:
     left.rename(building)
 
 
-def _reserve(path: Path) -> None:
-    """Take the space of a file now: a disk that fills up under a memory map kills the process."""
-    if hasattr(os, "posix_fallocate"):  # not on Windows and macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+def _reserve(building: Path) -> None:
+    """Take the space of the pixels: a disk that fills up under a memory map kills the process."""
+    if not hasattr(os, "posix_fallocate"):  # Windows and macOS
+        return
+    try:
+        with (building / "pixels.npy").open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    except OSError:
+        shutil.rmtree(building)
+        raise
 
 
 def _fill(building: Path, make: Make, workers: int) -> None:

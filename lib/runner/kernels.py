@@ -59,7 +59,7 @@ def execute(step: Step, copy: str) -> Path:
     from papermill import execute_notebook
     from papermill.exceptions import PapermillExecutionError
 
-    from lib.artefacts import remove_leftovers, resolve, temporary_name
+    from lib.artefacts import full_disk_told, remove_leftovers, resolve, temporary_name
 
     done, failed = resolve(f"{copy}.ipynb"), resolve(f"{copy}.failed.ipynb")
     running = temporary_name(done) / done.name
@@ -75,9 +75,10 @@ def execute(step: Step, copy: str) -> Path:
         "extra_arguments": ["--log-level=CRITICAL"],  # ipykernel warns of TCP at each start
     }
     try:
-        execute_notebook(step.notebook, running, step.values, cwd=PROJECT, **options)
-        failed.unlink(missing_ok=True)
-        return _store(running, done, key)
+        with full_disk_told(done):
+            execute_notebook(step.notebook, running, step.values, cwd=PROJECT, **options)
+            failed.unlink(missing_ok=True)
+            return _store(running, done, key)
     except (PapermillExecutionError, DeadKernelError) as error:
         running.replace(failed)
         place, reason = f"see {shown(failed)}", _reason(error)

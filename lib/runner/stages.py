@@ -173,6 +173,9 @@ def plan_batch(
         [_step(entry, layers, overrides, tables[entry.stage], faults) for entry in entries]
         for layers, entries in experiments
     ]
+    for step in chain(*plans):
+        with faults.collected():
+            _check_ledger(step)
     faults.tell()  # what is refused would only be missed once more where it is needed
     steps = list(chain(*plans))
     for number, step in enumerate(steps):
@@ -270,6 +273,15 @@ def _check_needs(step: Step, before: Sequence[Step]) -> None:
                 f"{step.stage}: {parameter}: {name!r} is made by no earlier stage, and "
                 f"{path} is missing{nearest(path, made)}"
             )
+
+
+def _check_ledger(step: Step) -> None:
+    """Refuse a ledger that cannot be read, before hours of training for a row of it."""
+    folder = PROJECT / Path(step.settings.get("submissions_dir", "")).expanduser()
+    if "submission" in step.settings and (folder / "ledger.csv").exists():
+        from lib.score import ledger  # pandas, only where there is one
+
+        ledger.read(folder)
 
 
 def _check_name(step: Step, before: Sequence[Step]) -> None:
