@@ -14,13 +14,16 @@ import pytest
 from lib import artefacts
 from lib.data.competition import STEMS
 from lib.data.index import build_images
+from lib.demo import examples
 from lib.demo import people as demo
 from lib.demo.__main__ import main
 from lib.demo.folder import for_each, whole_folder
 from lib.demo.leaderboard import leaderboard
 from lib.demo.portrait.camera import hard_shot, random_shot
+from lib.demo.portrait.clothes import MASK_PLACES, MASK_STYLES
 from lib.demo.portrait.person import CLEAR, HARD, random_person
 from lib.demo.portrait.photo import render
+from lib.demo.table import FRAMES, HAIRS
 from lib.errors import ArtefactError, DataError, ParameterError
 from lib.score import runs
 from lib.task.attributes import TASKS
@@ -330,3 +333,36 @@ def test_notebook_reads_every_photo_with_what_is_recorded(data):
     assert len(train) == 12 * 7
     assert train.groupby("person").file.nunique().eq(7).all()
     assert all((data / file).is_file() for file in train.file)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Let examples be what they are drawn from, a person and a shot."""
+    monkeypatch.setattr(examples, "render", lambda person, shot: (person, shot))
+
+
+def test_examples_of_masks_are_of_one_person_in_the_style_and_place_that_they_name(drawn):
+    shown = examples.masks(5)
+    assert {(shot.style, shot.mask) for _, shot in shown.values()} == set(
+        product(MASK_STYLES, MASK_PLACES)
+    )
+    assert all(name == f"{shot.style}\n{shot.mask}" for name, (_, shot) in shown.items())
+    assert len({id(person) for person, _ in shown.values()}) == 1
+
+
+def test_examples_of_glasses_and_hair_are_drawn_as_they_are_named(drawn):
+    shown = examples.glasses(5)
+    assert len(shown) == len(FRAMES) * len(HAIRS)
+    for name, (person, _) in shown.items():
+        hair, worn = re.fullmatch(r"(\w+) hair\nglasses: (\w+)", name).groups()
+        assert person.glasses == FRAMES[worn]
+        assert person.hair.tolist() == list(HAIRS[hair])
+
+
+def test_examples_of_ages_are_two_people_who_grow_older(drawn):
+    shown = examples.ages(5)
+    for gender in GENDERS:
+        people = [person for name, (person, _) in shown.items() if name.startswith(gender + " ")]
+        assert len(people) == 9
+        assert len({person.texture_seed for person in people}) == 1
+        assert people[0].wrinkles < people[-1].wrinkles
