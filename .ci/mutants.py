@@ -104,7 +104,7 @@ def tested(module: str, code: str) -> int:
     SourceFileLoader.get_code = get_code
     test, properties = TESTS[module]
     alone = [f"-p no:{plugin}" for plugin in ("cacheprovider", "xdist", "cov")]
-    limits = ["-x", "-W", "ignore", f"--timeout={SECONDS}", *alone]
+    limits = ["-x", "-W", "ignore", "-o", "addopts=", f"--timeout={SECONDS}", *alone]
     return pytest.main([*limits, test]) or pytest.main(
         [*limits, "tests/test_properties.py", "-k", properties]
     )

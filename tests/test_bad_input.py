@@ -138,6 +138,22 @@ def test_of_several_frames_the_first_is_used_and_listed(tmp_path, kind):
     assert made.pixels[made.rows([KEY])[0], 18, 18].tolist() == pytest.approx(RGB, abs=3)
 
 
+def test_a_photo_stored_turned_is_cropped_and_searched_upright(tmp_path):
+    tag = Image.Exif()
+    tag[photos.ORIENTATION] = 6
+    lying = smooth().transpose(Image.Transpose.ROTATE_90)
+    made, found = {}, {}
+    for name, picture_, exif in (("upright", smooth(), None), ("turned", lying, tag)):
+        content = saved("PNG", picture_, **({"exif": exif} if exif else {}))
+        data = replaced(tmp_path / name, content, "mask1.png")
+        images, _, boxes, made[name] = chain(data, tmp_path / name / "work", crop="whole")
+        assert (images.width[KEY], images.height[KEY]) == smooth().size
+        found[name] = boxes.loc[KEY, faces.BOX].tolist()
+    crop = {name: cache.pixels[cache.rows([KEY])[0]] for name, cache in made.items()}
+    np.testing.assert_array_equal(crop["turned"], crop["upright"])
+    assert found["turned"] == found["upright"]
+
+
 @pytest.mark.parametrize("size", [(60000, 60000), (20000, 20000)])
 def test_a_picture_that_claims_too_many_pixels_is_never_decoded(monkeypatch, size):
     monkeypatch.setattr(photos.cv2, "imdecode", lambda *_: pytest.fail("decoded"))

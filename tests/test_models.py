@@ -237,6 +237,16 @@ def test_a_file_that_was_cut_short_is_told_by_name(tmp_path):
         made(weights_path=str(tmp_path / "cut.pth"))
 
 
+@pytest.mark.parametrize(("size", "said"), [(500, "cannot be read"), (None, "is missing")])
+def test_a_damaged_best_epoch_is_told_with_what_to_do(tmp_path, size, said):
+    torch.save(made().state_dict(), tmp_path / "whole.pt")
+    if size:
+        (tmp_path / "best.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:size])
+    for use in (lambda: models.load(made(), tmp_path), lambda: models.start_from(made(), tmp_path)):
+        with pytest.raises(ArtefactError, match=rf"best\.pt {said}: delete .* trains this fold"):
+            use()
+
+
 @pytest.mark.parametrize("key", [None, "state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.backbone."])
 def test_weights_inside_a_checkpoint_or_with_a_prefix_are_found(tmp_path, key, prefix):

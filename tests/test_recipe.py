@@ -194,7 +194,7 @@ def test_a_frozen_backbone_is_freed_after_its_epochs():
         assert all(p.requires_grad for p in model.classifiers.parameters())
 
 
-@pytest.mark.parametrize("name", ["hrnet_w18_small", "maxvit_tiny_tf_224"])
+@pytest.mark.parametrize("name", ["hrnet_w18_small", "maxvit_tiny_tf_224", "mvitv2_tiny", "dla34"])
 def test_a_backbone_that_does_not_take_the_size_says_its_own(name):
     params = SMALL | {"backbone": [name], "image_size": [112, 112]}
     with pytest.raises(ParameterError, match=r"image_size=\[112, 112\].*224, 224") as caught:

@@ -62,3 +62,11 @@ def test_yaml_with_a_byte_order_mark_is_read(tmp_path):
     assert read_yaml(tmp_path / "p.yaml") == {"epochs": 3}
     with pytest.raises(ParameterError, match="there is no such file"):
         read_yaml(tmp_path / "none.yaml")
+
+
+def test_yaml_runs_no_code(tmp_path):
+    made = tmp_path / "made"
+    (tmp_path / "p.yaml").write_text(f"a: !!python/object/apply:pathlib.Path.touch [{made}]\n")
+    with pytest.raises(ParameterError, match=r"p\.yaml: could not determine a constructor"):
+        read_yaml(tmp_path / "p.yaml")
+    assert not made.exists()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import TASK, run_cells
+from conftest import TASK, run_cells, tiny_images, write_tiny_work
 
 from lib.data import leaks
 from lib.errors import ArtefactError, ParameterError
@@ -98,6 +98,19 @@ def test_leaks_are_shown_with_what_the_best_epoch_is_worth(notebook, monkeypatch
     assert (choice["nested"] <= choice["best"]).all()
     best = [history["score"].max() for history in made["run"].histories().values()]
     assert choice["best"].tolist() == best
+
+
+def test_without_test_photos_out_of_fold_is_the_end(tmp_path, capsys):
+    work, folders = tmp_path / "work", {"runs_dir": str(tmp_path / "runs")}
+    write_tiny_work(work, tiny_images(test_photos=0))
+    quick = {"epochs": 1, "warmup_epochs": 0, "max_batches": 1}
+    run_cells("03_train", work_dir=str(work), **folders, **QUICK | quick)
+    assert len(runs.load(folders["runs_dir"], "demo").oof()) == 126
+    folders["submissions_dir"] = str(tmp_path / "submissions")
+    run_cells("04_ensemble_tta", runs=["demo"], **folders)
+    assert "no test photos: the scores above stand, and no submission" in capsys.readouterr().out
+    assert not list(tmp_path.glob("submissions/*.csv"))
+    plt.close("all")
 
 
 def test_shuffled_labels_score_at_chance(notebook):

@@ -50,7 +50,7 @@ def check_size(backbone: Backbone, image_size: Sequence[int]) -> None:
     try:
         with torch.inference_mode():
             backbone.eval()(torch.zeros(1, 3, *image_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         sizes = [list(model.pretrained_cfg["input_size"][1:]) for model in backbone.models]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ParameterError(
@@ -146,4 +146,11 @@ def start_from(model: PhotoModel, fold_folder: Path) -> None:
 
 
 def _best(fold_folder: Path) -> dict[str, Tensor]:
-    return torch.load(fold_folder / "best.pt", map_location="cpu", weights_only=True)
+    path = fold_folder / "best.pt"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except weights.BROKEN as error:
+        why = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise ArtefactError(
+            f"{path} {why}: delete {fold_folder}, and notebook 03 trains this fold again"
+        ) from None
