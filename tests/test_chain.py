@@ -49,9 +49,10 @@ def test_every_stage_leaves_its_notebook_and_its_page(place):
         assert json.loads((place / f"{copy}.ipynb").read_text())["cells"]
 
 
-def test_the_same_seed_gives_the_same_tables_byte_for_byte(place):
+def test_the_same_seed_gives_the_same_tables_byte_for_byte(place, capsys):
     options = ["--stages", "train", "-p", f"runs_dir={place}/again"]
     assert chain.main([str(place / "small.yaml"), *options]) == 0
+    assert "corrections changed nothing (no such id: " in capsys.readouterr().err
     for name in ("oof.parquet", "test.parquet", "fold0/best.pt"):
         first, second = (place / runs / "demo" / name for runs in ("runs", "again"))
         assert first.read_bytes() == second.read_bytes(), name

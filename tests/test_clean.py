@@ -11,6 +11,7 @@ import yaml
 from conftest import PARAMS
 
 from lib.runner import chain
+from lib.workers import one_process
 
 
 @pytest.fixture
@@ -125,6 +126,13 @@ def test_what_a_dead_process_left_is_listed_and_deleted(place, capsys):
     assert [(place / "work/one/crops" / name).exists() for name in names] == [False, True]
     assert listed in (out := capsys.readouterr().out)
     assert f"deleted {place}/work/one/crops/{names[0]}\n" in out
+
+
+def test_a_run_in_training_is_not_deleted(place, capsys):
+    with one_process(place / "runs/whole/fold1"):
+        assert clean(place, place / "runs/whole", "--yes") == 2
+    assert "runs/whole is being trained (fold1): stop that first" in capsys.readouterr().err
+    assert (place / "runs/whole/best.pt").exists()
 
 
 def test_what_was_left_in_a_run_goes_with_it(place, capsys):

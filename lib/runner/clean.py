@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lib.artefacts import leftovers, remove, resolve
-from lib.errors import FacefoldError, ParameterError
+from lib.errors import ArtefactError, FacefoldError, ParameterError
 from lib.face import crops
 from lib.runner.kernels import shown
 from lib.textfiles import read_rows, read_yaml
-from lib.workers import one_process
+from lib.workers import held, one_process
 
 
 def clean(paths: Sequence[Path], runs_dir: Path, yes: bool) -> int:
@@ -45,6 +45,10 @@ def _left(path: Path) -> list[Path]:
 
 def _removable(path: Path, runs_dir: Path) -> list[Path]:
     if (path / "params.yaml").is_file():
+        if folds := held(path, "fold*"):
+            raise ArtefactError(
+                f"{shown(path)} is being trained ({', '.join(folds)}): stop that first"
+            )
         return [path]
     sets = [folder for folder in (path, *path.glob("*")) if (folder / "images.parquet").is_file()]
     if not sets:
