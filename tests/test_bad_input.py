@@ -493,4 +493,4 @@ def test_nothing_in_lib_or_notebooks_makes_html_by_hand():
     sources = [*PROJECT.glob("lib/**/*.py"), *PROJECT.glob("notebooks/*.ipynb")]
     unsafe = ("HTML(", "Markdown(", "to_html(", ".style.", "escape=False")
     made = {p.name for p in sources for word in unsafe if word in p.read_text("utf-8")}
-    assert made <= {"kernels.py", "style.py", "stages.py"}
+    assert made <= {"kernels.py", "style.py", "stages.py", "compare.py"}  # these escape every text

@@ -378,7 +378,7 @@ def test_figures_state_their_finding():
     without = frame[frame["view"] == "none"]
     assert plots.tta_gain(without, "macro_f1").get_title().startswith("Without TTA")
     share = (tables["a"][P].to_numpy().argmax(1) == tables["b"][P].to_numpy().argmax(1)).mean()
-    title = plots.agreement(tables, TASK).get_title()
+    title = plots.agreement(tables, TASK).get_title().replace("\n", " ")
     assert title == f"Two members agree on {share:.0%} of photos"
     perfect = oof(1).assign(**dict(zip(P, np.eye(18)[LABEL].T, strict=True)))
     assert plots.confusions(perfect, TASK)[0].get_title() == "No photo is confused"

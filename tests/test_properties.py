@@ -301,8 +301,8 @@ def test_a_written_submission_always_passes(task, ids, seed):
 @every
 @given(tasks(["index", "name"]), st.data())
 def test_one_photo_may_be_answered_and_two_photos_not_alike(task, data):
-    frame = pd.DataFrame({"ImageID": ["a", "b"]})
-    frame["ans"] = data.draw(st.sampled_from(submission.accepted(task, "label")))
+    frame = pd.DataFrame({"path": ["a", "b"]})
+    frame["label"] = data.draw(st.sampled_from(submission.accepted(task, "label")))
     submission.check(frame[:1], ["a"], task)
     with pytest.raises(DataError, match="all 2 rows answer"):
         submission.check(frame, ["a", "b"], task)
@@ -354,7 +354,7 @@ def test_a_single_corruption_is_always_refused_with_its_reason(task, ids, seed, 
 def test_negative_probabilities_are_refused_although_their_rows_sum_to_1():
     attributes = {"a": {"classes": ["x", "y", "z"]}}
     task = parse({"attributes": attributes, "answer": {"format": "probabilities"}}, "made", "")
-    frame = pd.DataFrame([["p0", -0.01, 0.51, 0.5], ["p1", 0, 1, 0]], columns=["ImageID", *"xyz"])
+    frame = pd.DataFrame([["p0", -0.01, 0.51, 0.5], ["p1", 0, 1, 0]], columns=["path", *"xyz"])
     with pytest.raises(DataError, match=r"no probabilities: 1 rows \(p0: '-0.01'\)"):
         submission.check(frame, ["p0", "p1"], task)
 
@@ -363,7 +363,7 @@ def test_negative_probabilities_are_refused_although_their_rows_sum_to_1():
 def test_the_first_row_that_moved_is_counted_from_1(row):
     ids = ["a", "b", "c", "d"]
     task = parse({"attributes": {"a": {"classes": ["x", "y"]}}}, "made", "")
-    frame = pd.DataFrame({"ImageID": ids, "ans": [0, 1, 0, 1]})
+    frame = pd.DataFrame({"path": ids, "label": [0, 1, 0, 1]})
     order = [*range(row), row + 1, row, *range(row + 2, 4)]
     with pytest.raises(DataError, match=rf"^row {row + 1} is '{ids[row + 1]}'"):
         submission.check(frame.iloc[order], ids, task)
