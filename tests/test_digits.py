@@ -31,7 +31,7 @@ def test_written_digits_are_scikit_learns(tmp_path):
 def test_the_whole_chain_runs_in_its_small_form(tmp_path):
     here = [f"{name}_dir={tmp_path / name}" for name in ("data", "work")]
     kept = [f"{name}_dir={tmp_path / name}" for name in ("runs", "submissions")]
-    small = ["photos=800", "epochs=8", "batch_size=32", "fold_count=2", "each=1", *here, *kept]
+    small = ["photos=600", "epochs=6", "batch_size=32", "fold_count=2", "each=1", *here, *kept]
     assert chain.main(["params/digits.yaml", *(word for p in small for word in ("-p", p))]) == 0
     run = runs.load(str(tmp_path / "runs"), "digits")
     assert run.metrics()["metric"] == "accuracy"

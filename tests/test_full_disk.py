@@ -74,11 +74,15 @@ def test_crops_that_do_not_fit_leave_the_earlier_ones(disk, photos, monkeypatch,
 def test_a_notebook_that_does_not_fit_is_one_line(disk, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
     path = tmp_path / "01_eda.ipynb"
-    write_notebook(path, f"work_dir = '{disk}'  # tables\nsize = 9  # bytes", "print('x' * size)")
+    write_notebook(
+        path,
+        f"work_dir = '{disk}'  # tables\nlines = 9  # of 100 bytes",
+        "print(('x' * 99 + chr(10)) * lines)",
+    )
     (tmp_path / "a.yaml").write_text("stages: [eda]\n")
     assert chain.main([str(tmp_path / "a.yaml")]) == 0
     before = (disk / "01_eda.ipynb").read_bytes()
-    assert chain.main([str(tmp_path / "a.yaml"), "-p", "size=3000000"]) == 1
+    assert chain.main([str(tmp_path / "a.yaml"), "-p", "lines=30000"]) == 1
     err = capfd.readouterr().err
     assert f"eda failed: the disk is full, {disk}/01_eda.ipynb was not written" in err
     assert "Traceback" not in err

@@ -13,6 +13,8 @@ import pytest
 from lib import PROJECT
 from lib.learn.checkpoints import TIMES
 
+pytestmark = pytest.mark.no_cover  # other tests reach these lines; tracing costs a quarter
+
 TESTS = Path(__file__).parent
 PARAMETERS = {
     "backbone": ["test_efficientnet"], "pretrained": False, "image_size": [32, 32],

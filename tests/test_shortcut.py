@@ -12,6 +12,8 @@ from lib.data.index import build_images
 from lib.demo import people
 from lib.face.faces import LANDMARKS, TYPICAL
 
+pytestmark = pytest.mark.no_cover  # other tests reach these lines; tracing costs a quarter
+
 # Whole photos, small and few, learned by heart: enough for a model to find the shortcut.
 RECIPE = {
     "experiment": "whole",

@@ -14,6 +14,8 @@ from lib import PROJECT, workers
 from lib.errors import ArtefactError
 from lib.score import runs
 
+pytestmark = pytest.mark.no_cover  # other tests reach these lines; tracing costs a quarter
+
 PARAMS = {"task": "mask", "learn": [], "experiment": "shared", "folds": [], "epochs": 3}
 ALONE = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
 OTHER = """
