@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.plots.style import log_ticks
+
 GREYS = ("0.15", "0.75", "0.45", "0.9", "0.6", "0.3")
 
 
@@ -20,6 +22,7 @@ def bars(table: pd.DataFrame) -> Figure:
     axes.axvline(1, color="0.15", linestyle="--")
     axes.set_yticks(range(len(beyond)), (table["measure"] + "  " + table["bar"])[::-1])
     axes.set(xscale="log", xlabel="times better than its bar, 10 and more at the edge")
+    log_ticks(axes.xaxis)
     axes.set_title("Which bars are reached? A hollow point is a miss")
     return figure
 
@@ -66,5 +69,6 @@ def memory(costs: pd.DataFrame, limit: float) -> Figure:
     axes.axhline(limit, color="0.15", linestyle="--")
     axes.set_title("Does memory grow with the photos? Dotted: without pages of mapped files")
     axes.set(xlabel="photos", ylabel="peak, MB resident", xscale="log", ylim=(0, None))
+    log_ticks(axes.xaxis)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure

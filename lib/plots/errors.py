@@ -15,6 +15,7 @@ from lib.explain.cams import Looks
 from lib.face.faces import BOX
 from lib.plots.eda import CUT
 from lib.plots.grid import PIXELS, grid
+from lib.plots.style import log_ticks
 from lib.task.attributes import Task
 
 MARKERS = "os^DvPX"  # told apart without colour
@@ -125,7 +126,7 @@ def reliability(oof: pd.DataFrame, task: Task) -> Figure:
         above.set_title(f"{name}\nECE {row.ece:.3f} ({row.low:.3f} to {row.high:.3f})", fontsize=11)
         below.bar(bins["confidence"], bins["photos"], width=0.05, color="0.5")
         below.set(xlabel="confidence", yscale="log")
-        below.yaxis.set_major_formatter("{x:g}")
+        log_ticks(below.yaxis)
     panels[0, 0].set(ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
     panels[1, 0].set(ylabel="photos (log)")
     return figure

@@ -1,6 +1,8 @@
 """One look for all figures, set once per notebook."""
 
 import seaborn as sns
+from matplotlib.axis import Axis
+from matplotlib.ticker import NullFormatter
 
 PALETTE = "cividis"  # keeps its order in grey
 
@@ -12,3 +14,13 @@ def set_style() -> None:
     texts = {"text.parse_math": False}  # a $ in the name of a file is a $
     look = {"context": "notebook", "style": "whitegrid", "palette": PALETTE}
     sns.set_theme(**look, rc=titles | figures | texts)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers; matplotlib's own are mathematics.
+
+    Below a decade, where there may be no other tick, the minor ones are written too.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}" if high < 10 * low else NullFormatter())

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.plots.style import PALETTE
+from lib.plots.style import PALETTE, log_ticks
 
 MARKERS = {"complete": "o", "pruned": "X", "running": "P"}  # a failed trial has no score
 COLUMNS = 3  # of the slices
@@ -105,7 +105,9 @@ def _slice(axes: Axes, table: pd.DataFrame, name: str, distribution: Any) -> Non
         axes.set_xlim(-0.5, len(labels) - 0.5)
         return
     axes.scatter([distribution.low, distribution.high], [table["score"].mean()] * 2, alpha=0)
-    axes.set_xscale("log" if distribution.log else "linear")
+    if distribution.log:
+        axes.set_xscale("log")
+        log_ticks(axes.xaxis)
 
 
 def _places(values: pd.Series) -> tuple[np.ndarray, list[str]]:
