@@ -111,10 +111,15 @@ def read_table(work_dir: str | Path, name: str, stage: str, notebook: str) -> pd
         raise ArtefactError(f"{path} is damaged ({error}): delete it, then {made}") from None
 
 
+def write_text(text: str, path: Path) -> None:
+    """Write a text file in UTF-8, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def write_json(value, path: Path) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    write_text(json.dumps(value, indent=2, default=str) + "\n", path)
 
 
 def fingerprint(*values) -> str:

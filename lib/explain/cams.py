@@ -27,6 +27,7 @@ from lib.score import intervals, metrics
 from lib.score.runs import Run
 from lib.task.attributes import LABEL, Task
 from lib.task.tables import probabilities
+from lib.task.targets import marginal
 
 BATCH_SIZE = 16  # photos per pass: gradients are kept
 # The alarm. Synthetic people, whole photos, four models trained on few of them: where clothes and
@@ -52,18 +53,13 @@ class LogOdds(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the log-odds of each class against all others."""
         logits = self.model(images)[self.output].float()
-        chances = self._marginal(heads.chances(self.model.outputs[self.output], logits))
+        chances = heads.chances(self.model.outputs[self.output], logits)
+        if self.output != self.name:
+            task = self.model.task
+            chances = marginal(task, chances.unflatten(1, task.shape), self.name)
         others = chances @ (1 - torch.eye(chances.shape[1], device=chances.device))
         tiny = torch.finfo(chances.dtype).tiny
         return chances.clamp_min(tiny).log() - others.clamp_min(tiny).log()
-
-    def _marginal(self, chances: Tensor) -> Tensor:
-        if self.output == self.name:
-            return chances
-        task = self.model.task
-        others = [axis + 1 for axis, name in enumerate(task.names) if name != self.name]
-        joint = chances.unflatten(1, task.shape)
-        return joint.sum(others) if others else joint
 
 
 class Features(NamedTuple):

@@ -12,12 +12,11 @@ import pandas as pd
 
 from lib import artefacts
 from lib.errors import FacefoldError
-from lib.learn.checks import NOT_PART_OF_A_RUN
+from lib.learn.checks import NAMES_OF_A_RUN, NOT_PART_OF_A_RUN
 from lib.score import ledger, metrics, runs
 from lib.score.runs import Run
 from lib.textfiles import read_yaml
 
-NAMES = ("experiment", "runs_dir", *NOT_PART_OF_A_RUN)  # parameters that change no prediction
 UNREADABLE = (FacefoldError, OSError, ValueError, KeyError)  # raised by a run that is not whole
 
 
@@ -135,7 +134,7 @@ def differing(given: Mapping[str, Mapping]) -> pd.DataFrame:
     Numbers stay numbers, so that they sort; lists and mappings become text. "" is a run without
     that parameter.
     """
-    left_out = {*NAMES, "why", "expect"}
+    left_out = {*NAMES_OF_A_RUN, *NOT_PART_OF_A_RUN}  # they change no prediction
     names = dict.fromkeys(name for params in given.values() for name in params)
     table = {
         name: [_plain(params.get(name, "")) for params in given.values()]

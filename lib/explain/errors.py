@@ -12,10 +12,11 @@ import pandas as pd
 from lib.errors import DataError
 from lib.score import intervals, metrics
 from lib.score.ensemble import combine, complete
+from lib.score.metrics import wrong
 from lib.score.predict import viewed
 from lib.score.runs import Run
 from lib.task.attributes import LABEL, Attribute, Task
-from lib.task.tables import parts, probabilities
+from lib.task.tables import attributes, parts, probabilities
 
 CONFIDENCE_BINS = 15  # of equal width, as in Guo et al. 2017
 FEWEST = 5  # people that an interval needs: with fewer it would only say who they are
@@ -42,22 +43,10 @@ def out_of_fold(
     return combine(complete(oof, task), complete(test, task), task, vote, weights)[0]
 
 
-def attributes(oof: pd.DataFrame, task: Task) -> list[str]:
-    """Return the attributes that a table predicts."""
-    found = parts(oof, task)
-    return task.names if found == [LABEL] else found
-
-
 def names(oof: pd.DataFrame, task: Task) -> list[str]:
     """Return what is analysed: the label, where it says more than an attribute, and attributes."""
     whole = [LABEL] if parts(oof, task) == [LABEL] and len(task.names) > 1 else []
     return [*whole, *attributes(oof, task)]
-
-
-def wrong(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """Return for each photo (rows) and each attribute of the table whether it is wrong."""
-    columns = attributes(oof, task)
-    return metrics.predicted(oof, task)[columns] != metrics.truth(oof, task)[columns]
 
 
 def scores(oof: pd.DataFrame, task: Task) -> pd.DataFrame:

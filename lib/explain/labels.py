@@ -23,8 +23,8 @@ from scipy.stats import t as student_t
 
 from lib.data.relabel import COLUMNS as RELABEL
 from lib.errors import DataError, some
-from lib.task.attributes import LABEL, Attribute, Task
-from lib.task.tables import parts, probabilities
+from lib.task.attributes import Attribute, Task
+from lib.task.tables import attributes, probabilities
 
 COLUMNS = ["person", "field", "from", "to", "score", "confident", "photos"]
 MISLEADING = 0.1  # share of photos that show nothing, such as a turned head: it limits each photo
@@ -60,9 +60,10 @@ def candidates(oof: pd.DataFrame, images: pd.DataFrame, task: Task) -> pd.DataFr
             f"the images table lacks {some(missing, 'keys')} of the out-of-fold table: "
             "give the one in the work_dir that the run was trained with"
         )
-    photos, known = images.loc[oof.index], parts(oof, task)
-    names = task.names if known == [LABEL] else known
-    tables = [_field(probabilities(oof, task, name), photos, task[name]) for name in names]
+    photos = images.loc[oof.index]
+    tables = [
+        _field(probabilities(oof, task, name), photos, task[name]) for name in attributes(oof, task)
+    ]
     found = pd.concat(tables).sort_values("score", ascending=False, kind="stable")
     return found.drop_duplicates(["person", "field"]).reset_index(drop=True)
 

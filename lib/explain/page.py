@@ -78,8 +78,7 @@ def write(runs_dir: str | Path, submissions_dir: str | Path) -> Path:
         submissions=_submissions(submissions, artefacts.resolve(submissions_dir), folder),
         others=[_link(path, folder) for path in _others(folder, runs.index)],
     )
-    with artefacts.atomic(folder / FILE) as temporary:
-        temporary.write_text(page, "utf-8")
+    artefacts.write_text(page, folder / FILE)
     return folder / FILE
 
 

@@ -2,8 +2,7 @@
 
 Both runs are scored on the same draws of people (``lib.score.intervals``), so what they share
 cancels. Where one baseline is compared with many runs, one of them is soon better by chance: the
-intervals ``low_all`` to ``high_all`` hold for all of them together, by the largest studentised
-deviation in each draw (max-T). Westfall & Young, Resampling-based multiple testing, 1993.
+intervals ``low_all`` to ``high_all`` hold for all of them together (``intervals.simultaneous``).
 """
 
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import pandas as pd
 
 from lib.errors import DataError, ParameterError
 from lib.score import metrics
-from lib.score.intervals import DRAWS, LEVEL, interval, samples
+from lib.score.intervals import DRAWS, LEVEL, interval, samples, simultaneous
 from lib.task.attributes import Task
 from lib.task.tables import parts
 
@@ -25,10 +24,7 @@ def against(difference: pd.Series, draws: pd.DataFrame) -> pd.DataFrame:
     ``low`` and ``high`` hold for each run by itself (percentiles), ``low_all`` and ``high_all`` for
     all together; ``shown`` is whether the latter leave out 0.
     """
-    deviations = draws - difference
-    spread = draws.std()
-    largest = (deviations.abs() / spread.where(spread > 0)).max(axis=1)
-    reach = spread * (0.0 if largest.isna().all() else largest.quantile(LEVEL))
+    reach = simultaneous(draws - difference)
     table = pd.DataFrame({"difference": difference}).join(interval(draws))
     table["low_all"], table["high_all"] = difference - reach, difference + reach
     table["shown"] = (table["low_all"] > 0) | (table["high_all"] < 0)
@@ -121,10 +117,5 @@ def error_correlation(tables: Tables, task: Task) -> pd.DataFrame:
 
     A photo is an error where any part is wrong. NaN for a run that makes no error, or only errors.
     """
-    wrong = {run: _wrong(oof, task) for run, oof in tables.items()}
+    wrong = {run: metrics.wrong(oof, task).any(axis=1) for run, oof in tables.items()}
     return pd.concat(wrong, axis=1, join="inner").astype(float).corr()
-
-
-def _wrong(oof: pd.DataFrame, task: Task) -> pd.Series:
-    found = parts(oof, task)
-    return (metrics.predicted(oof, task)[found] != metrics.truth(oof, task)[found]).any(axis=1)

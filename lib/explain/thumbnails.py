@@ -17,6 +17,7 @@ from lib import artefacts
 from lib.explain.compare import UNREADABLE
 from lib.score import metrics, runs
 from lib.score.runs import Run
+from lib.task.tables import attributes
 
 KEPT = ".index.json"  # in the folder of runs: the pictures by run, and a hash of what they are from
 MADE_FROM = ("fold*/history.csv", "oof.parquet", "metrics.json", "task.yaml")
@@ -102,7 +103,7 @@ def confusions(run: Run) -> list[dict[str, str]]:
     if oof.empty:
         return []
     true, guess = metrics.truth(oof, run.task), metrics.predicted(oof, run.task)
-    names = [name for name in true if name in run.task.attributes]
+    names = attributes(oof, run.task)
     return [
         _confusion(name, true[name], guess[name], len(run.task.classes(name))) for name in names
     ]

@@ -16,6 +16,7 @@ NOT_PART_OF_A_RUN = (  # how it is worked through and what is noted of it, not w
     "folds", "workers", "compiled", "tracker", "why", "expect",
 )  # fmt: skip
 SHARES = attrgetter("dropout", "drop_path", "ema_decay")
+NAMES_OF_A_RUN = ("experiment", "runs_dir")  # where it is, not what comes out
 Rule = tuple[Callable[[SimpleNamespace], object], str]
 
 RULES: list[Rule] = [

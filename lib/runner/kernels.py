@@ -110,14 +110,13 @@ def _store(running: Path, done: Path, key: str) -> Path:
     """Write the HTML of an executed notebook, give the notebook its final name; return the HTML."""
     from nbconvert import HTMLExporter
 
-    from lib.artefacts import atomic
+    from lib.artefacts import write_text
 
     _complete(running, done, key)
     html = done.with_suffix(".html")
     resources = {"metadata": {"name": done.stem}}
     text, _ = HTMLExporter(raw_template=PAGE).from_filename(str(running), resources=resources)
-    with atomic(html) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, html)
     running.replace(done)
     return html
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from lib import PROJECT
 from lib.errors import FacefoldError
-from lib.learn.checks import NOT_PART_OF_A_RUN
+from lib.learn.checks import NAMES_OF_A_RUN, NOT_PART_OF_A_RUN
 from lib.textfiles import read_yaml
-
-NAMES = ("experiment", "runs_dir")  # where a run is, not what comes out
 
 
 def told(params: Mapping) -> str:
@@ -30,7 +28,8 @@ def told(params: Mapping) -> str:
 
 def _decisive(params: Mapping) -> dict:
     """Return the parameters that decide what comes out."""
-    return {key: value for key, value in params.items() if key not in (*NAMES, *NOT_PART_OF_A_RUN)}
+    other = (*NAMES_OF_A_RUN, *NOT_PART_OF_A_RUN)
+    return {key: value for key, value in params.items() if key not in other}
 
 
 def _read(path: Path) -> dict:

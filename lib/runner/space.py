@@ -18,17 +18,18 @@ from optuna.distributions import (
 )
 from optuna.trial import create_trial
 
-from lib.errors import ParameterError, nearest, pick
+from lib.errors import Faults, ParameterError, nearest, pick
+from lib.learn.checks import NAMES_OF_A_RUN, NOT_PART_OF_A_RUN
 from lib.runner.parameters import Parameter, check_together, checked, declared
-from lib.runner.stages import Faults, Layer, notebook_of, plan, read_layer
+from lib.runner.stages import Layer, notebook_of, plan, read_layer
 from lib.task.attributes import Task, load
 from lib.textfiles import kind, read_yaml
 
 RANGES = {int: IntDistribution, float: FloatDistribution}
 RANGE_KEYS = ("low", "high", "log", "step")
 NOT_SEARCHED = (  # names of a run, how it is worked through, and what decides who is scored on what
-    "experiment", "runs_dir", "folds", "workers", "compiled", "tracker", "task", "data_dir",
-    "work_dir", "learn", "split", "fold_count", "people_limit", "seed", "shuffle_labels",
+    *NAMES_OF_A_RUN, *NOT_PART_OF_A_RUN, "task", "data_dir", "work_dir", "learn", "split",
+    "fold_count", "people_limit", "seed", "shuffle_labels",
 )  # fmt: skip
 
 

@@ -208,8 +208,7 @@ def _training(
     path = sweep.folder / f"{sweep.experiment(number)}.yaml"
     names = {"experiment": sweep.experiment(number), "runs_dir": sweep.runs_dir}
     text = yaml.safe_dump(sweep.space.parameters(found) | names, sort_keys=False)
-    with artefacts.atomic(path) as temporary:
-        temporary.write_text(f"# Trial {number} of the sweep {sweep.name}.\n{text}", "utf-8")
+    artefacts.write_text(f"# Trial {number} of the sweep {sweep.name}.\n{text}", path)
     command = [sys.executable, "-m", "lib.runner.trial", str(path), "--stages", "train"]
     with sweep.log(number).open("a") as log:
         process = subprocess.Popen(
@@ -319,5 +318,4 @@ def write_best(sweep: Sweep, number: int, verdict: str, path: Path) -> None:
     names = {"experiment": name, "runs_dir": sweep.runs_dir, "submission": name, "runs": [name]}
     text = yaml.safe_dump(sweep.space.parameters(found) | names, sort_keys=False)
     about = f"# The best of the sweep {sweep.name}, trained already.\n# {verdict}\n"
-    with artefacts.atomic(path) as temporary:
-        temporary.write_text(about + text, "utf-8")
+    artefacts.write_text(about + text, path)

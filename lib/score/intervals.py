@@ -154,6 +154,18 @@ def interval(samples: pd.DataFrame | pd.Series | np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"low": low, "high": high})
 
 
+def simultaneous(deviations: pd.DataFrame) -> pd.Series:
+    """Return by column how far an interval reaches that holds for all columns at once (max-T).
+
+    ``deviations`` (draws, columns) are differences minus their centre. A reach is the standard
+    error times the 95 % quantile of the largest studentised deviation of a draw. Westfall & Young,
+    Resampling-based multiple testing, 1993.
+    """
+    error = deviations.std()
+    largest = (deviations / error.where(error > 0)).abs().max(axis=1)
+    return error * np.nan_to_num(largest.quantile(LEVEL))
+
+
 def by_class(oof: pd.DataFrame, task: Task, name: str, draws: int = DRAWS) -> pd.DataFrame:
     """Return a row per class of a part or an attribute: ``f1``, ``low`` and ``high``."""
     counted = by_person(oof, task, name)

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 
 from lib.errors import DataError, some
 from lib.task.attributes import LABEL, Task
-from lib.task.tables import parts, probabilities
+from lib.task.tables import attributes, parts, probabilities
 
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
@@ -57,8 +57,8 @@ def predicted(table: pd.DataFrame, task: Task) -> pd.DataFrame:
     """
     chances = {part: probabilities(table, task, part) for part in parts(table, task)}
     guess = {part: shares.to_numpy().argmax(axis=1) for part, shares in chances.items()}
-    attributes = task.decode(guess[LABEL]) if LABEL in guess else {}
-    return pd.DataFrame({**guess, **attributes}, table.index)
+    decoded = task.decode(guess[LABEL]) if LABEL in guess else {}
+    return pd.DataFrame({**guess, **decoded}, table.index)
 
 
 def truth(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -80,6 +80,12 @@ def truth(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
     return classes if found == [LABEL] else classes[found]
 
 
+def wrong(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return for each photo (rows) and each attribute of the table whether it is wrong."""
+    names = attributes(oof, task)
+    return predicted(oof, task)[names] != truth(oof, task)[names]
+
+
 def score(oof: pd.DataFrame, task: Task) -> float:
     """Return the task's metric, larger is better; NaN where nobody was validated."""
     return measure(oof, task, task.metric)
@@ -92,11 +98,10 @@ def measure(oof: pd.DataFrame, task: Task, metric: str) -> float:
 
 def summary(oof: pd.DataFrame, task: Task) -> dict[str, float]:
     """Return the task's metric by its name, ``accuracy``, and the metric of each attribute."""
-    attributes = [name for name in predicted(oof, task) if name != LABEL]
     return {
         task.metric: score(oof, task),
         "accuracy": measure(oof, task, "accuracy"),
-        **_by_name(oof, task, task.metric, attributes),
+        **_by_name(oof, task, task.metric, attributes(oof, task)),
     }
 
 

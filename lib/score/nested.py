@@ -135,15 +135,12 @@ class Comparison:
         """Return ``gain``, ``low`` and ``high`` of each method compared with ``base``.
 
         Differences are paired: both scores are of the same people in each draw. The intervals are
-        simultaneous: all of them hold the true difference at once in 95 % of cases (their
-        half-widths are standard errors times the 95 % quantile of the largest standardised
-        difference; Westfall & Young, Resampling-based multiple testing, 1993).
+        simultaneous: all of them hold the true difference at once in 95 % of cases
+        (``intervals.simultaneous``).
         """
         gain = self.scores - self.scores[base]
         apart = self.draws.sub(self.draws[base], axis=0)
-        error = apart.std()
-        largest = ((apart - apart.mean()) / error.where(error > 0)).abs().max(axis=1)
-        width = error * np.nan_to_num(largest.quantile(intervals.LEVEL))
+        width = intervals.simultaneous(apart - apart.mean())
         return pd.DataFrame({"gain": gain, "low": gain - width, "high": gain + width})
 
     @property

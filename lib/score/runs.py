@@ -90,10 +90,11 @@ def start(runs_dir: str, params: Mapping, task: Task) -> Run:
     else:  # nothing is trained yet, so nothing is lost: the name is still free
         for name in ("precision.csv", ORIGIN):
             (run.folder / name).unlink(missing_ok=True)
-    _write(yaml.safe_dump(run.params, sort_keys=False), run.folder / "params.yaml")
+    artefacts.write_text(yaml.safe_dump(run.params, sort_keys=False), run.folder / "params.yaml")
     if not (run.folder / ORIGIN).exists():
         artefacts.write_json(now, run.folder / ORIGIN)
-    _write((attributes.TASKS / f"{task.name}.yaml").read_text("utf-8"), run.folder / "task.yaml")
+    definition = (attributes.TASKS / f"{task.name}.yaml").read_text("utf-8")
+    artefacts.write_text(definition, run.folder / "task.yaml")
     return run
 
 
@@ -111,11 +112,6 @@ def in_turn(run: Run, folds: Sequence[int], accelerator: Any) -> Iterator[int]:
             _check_same_params(run.name, _params(run.folder), run.params)
             if run.unfinished([fold]):
                 yield fold
-
-
-def _write(text: str, path: Path) -> None:
-    with artefacts.atomic(path) as temporary:
-        temporary.write_text(text, "utf-8")
 
 
 def _params(folder: Path) -> dict:

@@ -22,6 +22,12 @@ def parts(table: pd.DataFrame, task: Task) -> list[str]:
     return found[:1] if found[0] == LABEL else found
 
 
+def attributes(table: pd.DataFrame, task: Task) -> list[str]:
+    """Return the attributes that a table predicts: all of them, where it has the label."""
+    found = parts(table, task)
+    return task.names if found == [LABEL] else found
+
+
 def probabilities(table: pd.DataFrame, task: Task, name: str) -> pd.DataFrame:
     """Return the columns of the label or of an attribute, summed from the label where needed."""
     columns = task.columns(name)
