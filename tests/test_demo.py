@@ -19,7 +19,7 @@ from lib.demo import people as demo
 from lib.demo.__main__ import main
 from lib.demo.folder import for_each, whole_folder
 from lib.demo.leaderboard import leaderboard
-from lib.demo.portrait.camera import hard_shot, random_shot
+from lib.demo.portrait.camera import random_session, random_shot, session_shot
 from lib.demo.portrait.clothes import MASK_PLACES, MASK_STYLES
 from lib.demo.portrait.person import CLEAR, HARD, random_person
 from lib.demo.portrait.photo import render
@@ -209,16 +209,20 @@ def test_hard_people_of_different_ages_look_alike_more_often():
     assert grey_overlap(HARD) > max(0.1, 2 * grey_overlap(CLEAR))
 
 
-def test_hard_photos_vary_in_light_and_sharpness():
-    def spread(shots):
-        drawn = [render(random_person(np.random.default_rng(1), 0, 30), shot) for shot in shots]
-        sharp = [cv2.Laplacian(photo, cv2.CV_32F).std() for photo in drawn]
-        return np.std([photo.mean() for photo in drawn]), np.std(sharp)
+def light_and_sharpness(shots) -> np.ndarray:
+    """Return the standard deviations of brightness and sharpness over photos of one person."""
+    drawn = [render(random_person(np.random.default_rng(1), 0, 30), shot) for shot in shots]
+    sharp = [cv2.Laplacian(photo, cv2.CV_32F).std() for photo in drawn]
+    return np.array([np.std([photo.mean() for photo in drawn]), np.std(sharp)])
 
+
+def test_hard_photos_vary_between_people_more_than_within_one():
     rng = np.random.default_rng(0)
-    easy, hard = (spread([shot(rng) for _ in range(12)]) for shot in (random_shot, hard_shot))
-    assert hard[0] > 1.5 * easy[0]
-    assert hard[1] > 1.5 * easy[1]
+    easy = light_and_sharpness([random_shot(rng) for _ in range(12)])
+    one = random_session(rng)
+    within = light_and_sharpness([session_shot(rng, session=one) for _ in range(12)])
+    others = [session_shot(rng, session=random_session(rng)) for _ in range(12)]
+    assert (light_and_sharpness(others) > 1.5 * np.maximum(easy, within)).all()
 
 
 def test_scenery_reveals_the_label_only_with_the_shortcut():

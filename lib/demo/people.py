@@ -17,7 +17,7 @@ import pandas as pd
 from lib import artefacts
 from lib.data.competition import STEMS
 from lib.demo.folder import for_each, is_finished, whole_folder, write_photo
-from lib.demo.portrait.camera import hard_shot, random_shot
+from lib.demo.portrait.camera import random_session, random_shot, session_shot
 from lib.demo.portrait.clothes import MASK_STYLES
 from lib.demo.portrait.person import CLEAR, HARD, random_person
 from lib.demo.portrait.photo import render
@@ -136,7 +136,7 @@ def photos_of(
     rng = np.random.default_rng(seed)
     scenery = person.cell if shortcut else None
     drawn = random_person(rng, person.gender, person.age, scenery, HARD if hard else CLEAR)
-    shot = hard_shot if hard else random_shot
+    shot = partial(session_shot, session=random_session(rng)) if hard else random_shot
     styles = cycle(rng.permutation(MASK_STYLES))
     for stem in STEMS:
         wrong = str(rng.choice(list(WRONG_PLACES), p=list(WRONG_PLACES.values())))

@@ -34,15 +34,39 @@ class Shot:
     quality: int = 100  # of a JPEG that the photo once was, 100 for none
 
 
-def hard_shot(rng: np.random.Generator, mask: str = "", style: str = "surgical") -> Shot:
-    """Choose a photo of changing light, colour, sharpness and compression."""
-    return replace(
-        random_shot(rng, mask, style),
+@dataclass(frozen=True)
+class Session:
+    """What is alike in all photos of a person, since they were taken in one place and hour."""
+
+    light: float
+    warmth: float
+    gain: float
+    blur: float
+    quality: int
+
+
+def random_session(rng: np.random.Generator) -> Session:
+    """Choose light, colour, sharpness and compression of one person's photos."""
+    return Session(
+        light=rng.normal(0, 1.0),
         warmth=rng.normal(0, 0.09),
         gain=rng.uniform(0.6, 1.15),
-        light=rng.normal(0, 1.0),
         blur=rng.uniform(0, 2.2),
         quality=int(rng.integers(30, 90)),
+    )
+
+
+def session_shot(
+    rng: np.random.Generator, mask: str = "", style: str = "surgical", *, session: Session
+) -> Shot:
+    """Choose one photo of a session: its light and colour change little from photo to photo."""
+    return replace(
+        random_shot(rng, mask, style),
+        light=session.light + rng.normal(0, 0.2),
+        warmth=session.warmth + rng.normal(0, 0.015),
+        gain=session.gain * rng.uniform(0.95, 1.05),
+        blur=session.blur * rng.uniform(0.7, 1.3),
+        quality=session.quality,
     )
 
 

@@ -35,7 +35,8 @@ class Cues:
 
     ``years``: of the age that a face seems to have; ``ageing``: of each sign of age by itself;
     ``axis``: of the one axis behind every sign of gender, whose ends are -1 and 1; ``signs``: of
-    each sign, as a multiple; ``dyed``: the share with dyed hair; ``marks``: moles per person.
+    each sign, as a multiple; ``dyed``: the share with dyed hair; ``marks``: moles per person;
+    ``any_colour``: clothes and wall have colours of their own instead of one out of a few.
     """
 
     years: float = 3.0
@@ -44,10 +45,11 @@ class Cues:
     signs: float = 1.0
     dyed: float = 0.15
     marks: float = 0.0
+    any_colour: bool = False
 
 
 CLEAR = Cues()
-HARD = Cues(years=6.0, ageing=5.0, axis=0.7, signs=1.4, dyed=0.4, marks=5.0)
+HARD = Cues(years=8.0, ageing=5.0, axis=0.6, signs=1.4, dyed=0.4, marks=5.0, any_colour=True)
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: see ``photo.layers``
@@ -100,13 +102,16 @@ def random_person(
     feminine = (1 if gender else -1) + rng.normal(0, cues.axis)
     outfit = rng.integers(len(FABRICS)), rng.integers(len(WALLS))
     fabric, wall = outfit if scenery is None else (scenery % len(FABRICS), scenery % len(WALLS))
+    clothes, walls = FABRICS[fabric], WALLS[wall]
+    if cues.any_colour and scenery is None:
+        clothes, walls = np.float32(rng.uniform((20, 100), 220, (3, 2))).T
     sign = lambda spread: feminine + rng.normal(0, cues.signs * spread)  # noqa: E731 - own noise
     lines = look + (rng.normal(0, cues.ageing) if cues.ageing else 0)
     wrinkles = float(np.clip((lines - 19) / 44, 0, 1.2) ** 0.75)  # changes most around 30
     return Person(
         wrinkles,
-        clothes=FABRICS[fabric],
-        wall=WALLS[wall],
+        clothes=clothes,
+        wall=walls,
         **_ageing_hair(rng, look, sign, cues),
         skin=_aged_skin(rng, wrinkles),
         hair=_pick_row(rng, HAIRS, [0.34, 0.28, 0.19, 0.1, 0.06, 0.03]) * rng.uniform(0.85, 1.15),
