@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import matplotlib
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ import torch
 from conftest import TASK
 
 from lib import artefacts
-from lib.bench import detection, inference, processes, sets, training, turns
+from lib.bench import detection, inference, processes, quality, sets, training, turns
 from lib.data.index import build_images, load_images, people
 from lib.errors import DataError
 from lib.face import crops, faces
@@ -158,7 +159,28 @@ def test_a_plain_loop(data, work, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         f"{label:03d}" for label in images["label"].dropna()
     }
-    assert training.plain_epoch(folder, "resnet10t", SIZE, 2, 1)() is None
+    model = training.plain_model(folder, "resnet10t")
+    assert training.plain_epoch(folder, model, SIZE, 2, 1)() is None
+
+
+def test_time_to_quality_counts_to_the_score_that_the_loop_ends_with():
+    ours = pd.DataFrame({"minutes": [1.0, 2.0, 3.0], "score": [0.2, 0.5, 0.6]})
+    loop = pd.DataFrame({"minutes": [4.0, 8.0], "score": [0.55, 0.5]})
+    assert quality.reached(ours, loop) == 2
+    assert math.isnan(quality.reached(ours, loop.assign(score=0.7)))
+
+
+def test_the_recipe_and_a_plain_loop_learn_the_same_people(tmp_path):
+    recipe_file = tmp_path / "tiny.yaml"
+    tiny = {"backbone": ["resnet10t"], "pretrained": False, "image_size": SIZE, "epochs": 2}
+    tiny |= {"precision": "fp32", "batch_size": 16, "runs": ["a parameter of another notebook"]}
+    recipe_file.write_text(json.dumps(tiny))
+    race = quality.race(str(recipe_file), TASK, 20, tmp_path)
+    for curve in race.values():
+        assert len(curve) == 2
+        assert curve["minutes"].is_monotonic_increasing
+        assert curve["score"].between(0, 1).all()
+    assert isinstance(figures.time_to_quality(race, TASK.metric), matplotlib.figure.Figure)
 
 
 def test_views_of_all_folds(work, prepared, tmp_path):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
@@ -17,7 +16,7 @@ from lib.artefacts import resolve
 from lib.bench.turns import threads, timed
 from lib.face.crops import Crops, made_from, make_crop
 from lib.face.geometry import stored_size
-from lib.learn import loop, recipe, training_set
+from lib.learn import loop, recipe, training_set, weights
 from lib.learn.batches import Epochs
 from lib.learn.precision import chosen
 from lib.runner.parameters import declared
@@ -71,8 +70,15 @@ def pure_epoch(learner: loop.Learner, data: Epochs) -> Callable[[], None]:
     return epoch
 
 
+def plain_model(folder: Path, name: str, pretrained: bool = False) -> nn.Module:
+    """Return a timm model with an output for each folder of ``folder``."""
+    backbone = weights.create(name, pretrained, None)
+    classes = sum(path.is_dir() for path in folder.iterdir())
+    return nn.Sequential(backbone, nn.Linear(backbone.head_hidden_size, classes))
+
+
 def plain_epoch(
-    folder: Path, name: str, image_size: Sequence[int], batch_size: int, steps: int
+    folder: Path, model: nn.Module, image_size: Sequence[int], batch_size: int, steps: int
 ) -> Callable[[], None]:
     """Return a call that trains ``steps`` of the loop that people write first.
 
@@ -81,10 +87,10 @@ def plain_epoch(
     photos = datasets.ImageFolder(folder, _transforms(image_size))
     sampler = RandomSampler(photos, replacement=True, num_samples=steps * batch_size)
     loader = DataLoader(photos, batch_size, sampler=sampler, num_workers=2)
-    model = timm.create_model(name, num_classes=len(photos.classes))
     optimizer, criterion = torch.optim.Adam(model.parameters()), nn.CrossEntropyLoss()
 
     def epoch() -> None:
+        model.train()
         for images, classes in loader:
             optimizer.zero_grad()
             criterion(model(images), classes).backward()

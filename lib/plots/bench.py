@@ -1,5 +1,7 @@
 """Figures of notebook 08: which bars are reached, and where the time goes."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -47,6 +49,18 @@ def step_parts(parts: pd.DataFrame) -> Figure:
     axes.set(title="Where does a training step's time go?", xlabel="share of the step, %")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return axes.figure
+
+
+def time_to_quality(race: Mapping[str, pd.DataFrame], metric: str) -> Figure:
+    """Draw score by minutes of each training, from ``quality.race``."""
+    figure, axes = plt.subplots(figsize=(9, 3.6))
+    for (name, curve), style in zip(race.items(), ("-o", "--s"), strict=True):
+        axes.plot(curve["minutes"], curve["score"], style, color="0.15", label=name)
+    axes.axhline(race["plain loop"]["score"].iloc[-1], color="0.6", linestyle=":")
+    axes.set_title("How soon is a score reached? (synthetic people)")
+    axes.set(xlabel="minutes of training", ylabel=metric, xlim=(0, None))
+    axes.legend(loc="lower right")
+    return figure
 
 
 def pictures(table: pd.DataFrame) -> Figure:
