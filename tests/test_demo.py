@@ -14,8 +14,9 @@ import pytest
 from lib import artefacts
 from lib.data.competition import STEMS
 from lib.data.index import build_images
-from lib.demo import examples
+from lib.demo import digits, examples
 from lib.demo import people as demo
+from lib.demo import table as glasses
 from lib.demo.__main__ import main
 from lib.demo.folder import for_each, whole_folder
 from lib.demo.leaderboard import leaderboard
@@ -262,6 +263,21 @@ def test_a_finished_set_is_kept_and_another_is_refused(data):
     assert (data / "train" / "train.csv").stat().st_mtime_ns == before
     with pytest.raises(ArtefactError, match="remove it or choose another"):
         demo.make(data, **SMALL | {"seed": 4})
+
+
+def test_a_parameter_newer_than_the_folder_counts_as_its_default(tmp_path):
+    record = tmp_path / "private" / "params.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"people": 12, "eval_people": 6, "seed": 3, "natural": False}))
+    assert demo.make(tmp_path, **SMALL) == tmp_path
+    for other in ({"hard": True}, {"shortcut": True}):
+        with pytest.raises(ArtefactError, match="remove it or choose another"):
+            demo.make(tmp_path, **SMALL | other)
+    with pytest.raises(ArtefactError, match="'layout': 'table'"):
+        glasses.make(tmp_path, people=12, eval_people=6, seed=3)
+    record.write_text("{}")
+    with pytest.raises(ArtefactError, match="'digits': 1797"):
+        digits.make(tmp_path)
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):

@@ -25,7 +25,7 @@ def make(data_dir: str | Path, photos: int = 1797, test_share: float = 0.2, seed
     """
     folder = artefacts.resolve(data_dir)
     parameters = {"digits": photos, "test_share": test_share, "seed": seed}
-    if is_finished(folder, parameters):
+    if is_finished(folder, parameters, make):
         return folder
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))[:photos]

@@ -4,10 +4,11 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -50,14 +51,22 @@ def whole_folder(folder: Path, parameters: dict) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_finished(folder: Path, parameters: dict) -> bool:
-    """Tell whether ``folder`` holds this data set; ArtefactError when it holds anything else."""
+def is_finished(folder: Path, parameters: dict, make: Callable) -> bool:
+    """Tell whether ``folder`` holds this data set; ArtefactError when it holds anything else.
+
+    ``make`` makes such sets: a parameter that it did not have yet counts as its default.
+    """
     if not folder.exists():
         return False
     record = folder / "private" / "params.json"
     found = json.loads(record.read_text()) if record.exists() else "no synthetic data set"
-    if found != parameters:
+    if not record.exists() or _defaults(make, parameters) | found != parameters:
         raise ArtefactError(
             f"{folder} holds {found}, not {parameters}: remove it or choose another data_dir"
         )
     return True
+
+
+def _defaults(make: Callable, names: Collection[str]) -> dict:
+    given = signature(make).parameters
+    return {name: given[name].default for name in names if name in given}

@@ -192,7 +192,7 @@ def make(
     folder = artefacts.resolve(data_dir)
     parameters = {"people": people, "eval_people": eval_people, "seed": seed}
     parameters |= {"natural": natural, "shortcut": shortcut, "hard": hard}
-    if is_finished(folder, parameters):
+    if is_finished(folder, parameters, make):
         return folder
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     train = plant_errors(name_people(draw_census(rng, people, natural), seed), rng)

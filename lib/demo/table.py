@@ -71,7 +71,7 @@ def make(
     """
     folder = artefacts.resolve(data_dir)
     parameters = {"layout": "table", "people": people, "eval_people": eval_people, "seed": seed}
-    if is_finished(folder, parameters):
+    if is_finished(folder, parameters, make):
         return folder
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     everybody = rows_of(pd.concat([draw_people(rng, people), draw_people(rng, eval_people)]))
