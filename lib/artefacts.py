@@ -17,6 +17,8 @@ import psutil
 from lib import PROJECT
 from lib.errors import ArtefactError
 
+# What pandas raises for parquet files that were cut short or in which single bits were changed.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, NotImplementedError)
 SPACE = "free some space (python -m lib.run --clean work lists crops that no run needs)"
 
 
@@ -105,10 +107,24 @@ def read_table(work_dir: str | Path, name: str, stage: str, notebook: str) -> pd
     made = f"run the stage {stage!r} (notebooks/{notebook}.ipynb) with this work_dir"
     if not path.exists():
         raise ArtefactError(f"{path} not found: {made} first")
+    return read_parquet(path, f"delete it, then {made}")
+
+
+def read_parquet(path: Path, fix: str) -> pd.DataFrame:
+    """Return a parquet file; ArtefactError with the ``fix`` when it is gone or damaged."""
     try:
         return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is damaged ({error}): delete it, then {made}") from None
+    except DAMAGE as error:
+        raise ArtefactError(f"{path} cannot be read ({error}): {fix}") from None
+
+
+def read_cache(path: Path) -> pd.DataFrame | None:
+    """Return a parquet file that can be made again; None where it is missing or, told, damaged."""
+    try:
+        return read_parquet(path, "made again") if path.exists() else None
+    except ArtefactError as damage:
+        print(damage)
+        return None
 
 
 def write_text(text: str, path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,39 @@ def test_the_system_says_so_itself(tmp_path):
     message = "the disk is full"
     with pytest.raises(ArtefactError, match=message), artefacts.atomic(tmp_path / "x"):
         (tmp_path / "full").write_text("x" * 100_000)
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    path = tmp_path / "table.parquet"
+    table = pd.DataFrame({"file": ["a", "b"], "score": [0.5, 1.0]}, pd.Index(["p", "q"], name="k"))
+    artefacts.write_table(table.astype({"score": "Float64"}), path)
+    return path
+
+
+def test_a_whole_cache_is_returned_and_a_missing_one_is_none_without_a_word(parquet, capsys):
+    pd.testing.assert_frame_equal(artefacts.read_cache(parquet), pd.read_parquet(parquet))
+    assert artefacts.read_cache(parquet.with_name("gone.parquet")) is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"key,score\n", "half"])
+def test_a_cache_cut_short_empty_or_of_text_is_told_and_made_again(parquet, capsys, content):
+    whole = parquet.read_bytes()
+    parquet.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    assert artefacts.read_cache(parquet) is None
+    assert re.search(r"table\.parquet cannot be read \(.+\): made again", capsys.readouterr().out)
+    with pytest.raises(ArtefactError, match="run the stage 'eda'"):
+        artefacts.read_table(parquet.parent, parquet.name, "eda", "01_eda")
+
+
+def test_any_changed_byte_gives_a_table_or_is_told(parquet):
+    whole = parquet.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 7):
+        parquet.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        refused += artefacts.read_cache(parquet) is None
+    assert refused > 20
 
 
 def test_temporary_names_tell_host_and_process(tmp_path):

@@ -226,6 +226,17 @@ def test_an_interrupted_audit_continues(data, tmp_path, monkeypatch):
     )
 
 
+def test_a_damaged_audit_is_told_and_made_again(data, tmp_path, capsys):
+    first, _ = built(data, tmp_path / "work")
+    cache = tmp_path / "work" / "audit.parquet"
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[: len(whole) // 2])
+    second, _ = built(data, tmp_path / "work")
+    assert "audit.parquet cannot be read" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(first, second)
+    assert len(pd.read_parquet(cache)) == len(first)
+
+
 def test_load_images_asks_for_the_stage_before(tmp_path):
     with pytest.raises(ArtefactError, match="run the stage 'eda'"):
         index.load_images(tmp_path)

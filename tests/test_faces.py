@@ -180,6 +180,14 @@ def test_only_new_and_changed_photos_are_detected_again(photos, monkeypatch):
     assert seen == ["blank.jpg", "small.png"]
 
 
+def test_damaged_detections_are_told_and_made_again(photos, capsys):
+    images, data, work = photos
+    first = faces.build_faces(images.iloc[:1], data, work)
+    (work / faces.DETECTIONS).write_bytes(b"")
+    pd.testing.assert_frame_equal(faces.build_faces(images.iloc[:1], data, work), first)
+    assert "detections.parquet cannot be read" in capsys.readouterr().out
+
+
 def test_workers_share_the_photos_evenly(photos, monkeypatch):
     sizes, original = [], faces.detect_files
     monkeypatch.setattr(faces, "BATCH", 2)

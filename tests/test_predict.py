@@ -145,7 +145,7 @@ def test_parts_sum_to_one_each_and_their_log_losses_are_averaged(cache, photos):
     assert found["score"] == pytest.approx(np.mean(scores))
 
 
-def test_a_runs_views_are_predicted_by_its_checkpoints_once(model, cache, photos, tmp_path):
+def test_a_runs_views_are_predicted_by_its_checkpoints_once(model, cache, photos, tmp_path, capsys):
     cache = crops.open_crops(tmp_path / "work", **GEOMETRY)
     params = {**PARAMS, "experiment": "x", "work_dir": str(tmp_path / "work")}
     run = runs.start(str(tmp_path), params, TASK)
@@ -163,6 +163,9 @@ def test_a_runs_views_are_predicted_by_its_checkpoints_once(model, cache, photos
     again = predict.predict(model, cache, oof.index, COLUMNS, FP32, "hflip")
     pd.testing.assert_frame_equal(flipped[COLUMNS], again)
     assert flipped["label"].to_dict() == photos["label"][:6].to_dict()
+    (run.fold(1) / "oof_hflip.parquet").write_text("cut short")
+    pd.testing.assert_frame_equal(predict.viewed(run, "oof", "hflip"), flipped)
+    assert "oof_hflip.parquet cannot be read" in capsys.readouterr().out
     (run.fold(1) / "best.pt").unlink()
     pd.testing.assert_frame_equal(predict.viewed(run, "oof", "hflip"), flipped)
     pd.testing.assert_frame_equal(predict.viewed(run, "test", "none")[COLUMNS], test)

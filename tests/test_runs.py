@@ -110,6 +110,19 @@ def test_a_finished_run_is_scored_on_all_folds_together(run, tmp_path):
     assert table.loc["out-of-fold", "macro_f1"] == scores["oof_score"]
 
 
+def test_a_damaged_table_of_a_run_is_refused_with_what_to_do(run, tmp_path):
+    write(run, 0)
+    runs.finish(run, [0])
+    (run.folder / "oof.parquet").write_text("cut short")
+    with pytest.raises(ArtefactError, match=r"oof\.parquet cannot be read.*folds are kept"):
+        runs.load(str(tmp_path), run.name).oof()
+    runs.finish(run, [0])
+    assert len(run.oof()) == len(run.fold_table(0, "oof"))
+    (run.fold(0) / "test.parquet").write_text("cut short")
+    with pytest.raises(ArtefactError, match="delete the fold's folder"):
+        runs.finish(run, [0])
+
+
 def test_a_run_that_is_not_there_names_those_that_are(run, tmp_path):
     write(run, 0)
     runs.finish(run, [0])

@@ -106,7 +106,7 @@ def stage_costs(
 
 def know_faces(work: Path, work_dir: str | Path, photos: int) -> None:
     """Write the first faces of ``work``: those that ``work_dir`` knows of equal photos."""
-    known = pd.read_parquet(resolve(work_dir) / faces.DETECTIONS)
+    known = artefacts.read_table(work_dir, faces.DETECTIONS, "crop", "02_face_crop")
     known = known.drop_duplicates("source").set_index("source")
     sources = faces.fingerprints(load_images(work))[:photos]
     sources = sources[sources.isin(known.index)]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.artefacts import resolve, write_table
+from lib.artefacts import read_cache, resolve, write_table
 from lib.data.photos import contents, decode, header
 from lib.errors import DataError
 from lib.progress import progress
@@ -95,6 +95,7 @@ def audit(
 
 
 def _known(cache: Path | None) -> pd.DataFrame:
-    known = pd.read_parquet(cache) if cache and cache.exists() else pd.DataFrame()
-    whole = set(FILE_COLUMNS + PHOTO_COLUMNS) <= set(known)
-    return known[known.status == "ok"] if whole else pd.DataFrame(columns=FILE_COLUMNS)
+    known = read_cache(cache) if cache else None
+    if known is None or not set(FILE_COLUMNS + PHOTO_COLUMNS) <= set(known):
+        return pd.DataFrame(columns=FILE_COLUMNS)
+    return known[known.status == "ok"]

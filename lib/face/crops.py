@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 
 from lib import artefacts
-from lib.artefacts import fingerprint, resolve, write_table
+from lib.artefacts import fingerprint, read_cache, read_parquet, resolve, write_table
 from lib.errors import ArtefactError, DataError, ParameterError, one_of
 from lib.face.background import BACKGROUNDS, remove_background, segmenter
 from lib.face.faces import BOX, PLACES, read_reduced
@@ -133,7 +133,7 @@ def open_crops(
             f"crop_margin={crop_margin!r}, background={background!r}, "
             f"image_size={list(image_size)!r}"
         )
-    table = pd.read_parquet(folder / "crops.parquet")
+    table = read_parquet(folder / "crops.parquet", "run notebook 02 again")
     boxes = table[BOX].to_numpy(np.float32)
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return Crops(table.index, pixels, boxes, tuple(image_size), folder)
@@ -172,8 +172,8 @@ def made_from(
 
 
 def _same(folder: Path, table: pd.DataFrame) -> bool:
-    made = folder / "crops.parquet"
-    return made.exists() and pd.read_parquet(made).equals(table)
+    made = read_cache(folder / "crops.parquet")
+    return made is not None and made.equals(table)
 
 
 def _build(folder: Path, table: pd.DataFrame, size, make: Make, workers: int) -> None:
@@ -216,8 +216,7 @@ def _prepare(folder: Path, table: pd.DataFrame, size: tuple[int, int]) -> Path:
     pixels = open_memmap(building / "pixels.npy", "w+", np.uint8, (len(table), *size, 3))
     _reserve(building)
     done = open_memmap(building / "done.npy", "w+", bool, (len(table),))
-    if (folder / "crops.parquet").exists():
-        old = pd.read_parquet(folder / "crops.parquet")
+    if (old := read_cache(folder / "crops.parquet")) is not None:
         rows = old.index.get_indexer(table.index)
         done[:] = (rows >= 0) & (old.source.reindex(table.index) == table.source).to_numpy()
         made = np.load(folder / "pixels.npy", mmap_mode="r")

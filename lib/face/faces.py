@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.artefacts import fingerprint, read_table, resolve, write_table
+from lib.artefacts import fingerprint, read_cache, read_table, resolve, write_table
 from lib.data.issues import state_names, states
 from lib.data.photos import read
 from lib.errors import pick
@@ -140,7 +140,8 @@ def _search(
 ) -> pd.DataFrame:
     """Detect faces in the photos whose content ``path`` does not know yet, and write them to it."""
     sources = fingerprints(images, detector)
-    known = pd.read_parquet(path) if path.exists() else pd.DataFrame({"source": []})
+    known = read_cache(path)
+    known = pd.DataFrame({"source": []}) if known is None else known
     known = known[known.source == sources.reindex(known.index)]  # photo and settings unchanged
     todo = images.index.difference(known.index, sort=False)
     files = resolve(data_dir) / images.file[todo]

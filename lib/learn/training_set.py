@@ -199,7 +199,7 @@ def pseudo_labelled(params: Mapping, data: TrainingSet, keys: pd.Index | None = 
     table = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.parquet"
     if not table.exists():
         raise ArtefactError(f"{table} is missing: write that submission with notebook 04 first")
-    predictions = pd.read_parquet(table)
+    predictions = artefacts.read_parquet(table, "write that submission with notebook 04 again")
     sure = predictions[_sure(data.task, predictions, params["pseudo_thresholds"])]
     if sure.empty:
         raise DataError(

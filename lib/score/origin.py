@@ -10,6 +10,7 @@ import pandas as pd
 import psutil
 
 from lib import PROJECT, artefacts
+from lib.data.index import load_images
 
 CODE = ("task", "data", "face", "learn", "score")  # the packages that decide what a run comes to
 PACKAGES = ("torch", "timm", "accelerate", "albumentations", "numpy", "pandas", "scikit-learn")
@@ -37,10 +38,10 @@ def origin(params: Mapping) -> dict:
 
 def _data(params: Mapping) -> str:
     """Return a hash of the photos, their labels, and the corrections of them."""
-    table = artefacts.resolve(params.get("work_dir", "")) / "images.parquet"
-    if not table.exists():
+    work_dir = params.get("work_dir", "")
+    if not (artefacts.resolve(work_dir) / "images.parquet").exists():
         return ""
-    images = pd.read_parquet(table)
+    images = load_images(work_dir)
     rows = pd.util.hash_pandas_object(images.drop(columns=list(FILES), errors="ignore"))
     corrections = [
         artefacts.file_hash(artefacts.resolve(file)) for file in params.get("relabel", [])

@@ -85,23 +85,25 @@ def viewed(run: Run, split: str, tta: str) -> pd.DataFrame:
     Without TTA that is the table that the run has. A view's tables are kept in the run's folder.
     """
     if tta == "none":
-        return pd.read_parquet(run.folder / f"{split}.parquet")
+        return run.table(split)
     pick(VIEWS, tta, "tta")
     return pd.concat([_viewed_fold(run, split, tta, fold) for fold in run.folds])
 
 
 def _viewed_fold(run: Run, split: str, tta: str, fold: int) -> pd.DataFrame:
     path = run.fold(fold) / f"{split}_{tta}.parquet"
-    if not path.exists():
-        plain = pd.read_parquet(run.fold(fold) / f"{split}.parquet")
+    table = artefacts.read_cache(path)
+    if table is None:
+        plain = run.fold_table(fold, split)
         columns = recipe.columns(run.params, run.task)
         crops = open_crops(artefacts.resolve(run.params["work_dir"]), **geometry(run.params))
         precision = chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision"))
         model = recipe.restore(run.params, run.task, run.fold(fold)).to(PartialState().device)
         what = f"{run.name} fold {fold} {split} {tta}"
         table = predict(model, crops, plain.index, columns, precision, tta, what)
-        artefacts.write_table(table.join(plain.drop(columns=columns)), path)
-    return pd.read_parquet(path)
+        table = table.join(plain.drop(columns=columns))
+        artefacts.write_table(table, path)
+    return table
 
 
 def scorer(

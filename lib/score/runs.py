@@ -72,11 +72,21 @@ class Run:
 
     def oof(self) -> pd.DataFrame:
         """Return the out-of-fold table."""
-        return pd.read_parquet(self.folder / "oof.parquet")
+        return self.table("oof")
 
     def test(self) -> pd.DataFrame:
         """Return the test table: a row per photo and fold."""
-        return pd.read_parquet(self.folder / "test.parquet")
+        return self.table("test")
+
+    def table(self, split: str) -> pd.DataFrame:
+        """Return the "oof" or "test" table of all folds, which ``finish`` has joined."""
+        fix = "delete it, then run notebook 03 again (its folds are kept)"
+        return artefacts.read_parquet(self.folder / f"{split}.parquet", fix)
+
+    def fold_table(self, fold: int, split: str) -> pd.DataFrame:
+        """Return the "oof" or "test" table of a fold."""
+        fix = "delete the fold's folder, then run notebook 03 again (it is trained again)"
+        return artefacts.read_parquet(self.fold(fold) / f"{split}.parquet", fix)
 
 
 def start(runs_dir: str, params: Mapping, task: Task) -> Run:
@@ -219,8 +229,7 @@ def finish(run: Run, fold_numbers: list[int], corrections_without_effect: int = 
     if run.unfinished(fold_numbers):
         return {}
     oof, test = (
-        pd.concat([pd.read_parquet(run.fold(fold) / f"{name}.parquet") for fold in fold_numbers])
-        for name in ("oof", "test")
+        pd.concat([run.fold_table(fold, name) for fold in fold_numbers]) for name in ("oof", "test")
     )
     artefacts.write_table(oof, run.folder / "oof.parquet")
     artefacts.write_table(test, run.folder / "test.parquet")
