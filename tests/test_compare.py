@@ -191,7 +191,7 @@ def test_without_other_runs_the_comparison_is_empty(capsys):
     ],
 )
 def test_a_difference_in_words(difference, low, high, told):
-    assert paired.verdict("B", "A", difference, low, high) == told
+    assert intervals.verdict("B", "A", difference, low, high) == told
 
 
 def test_runs_on_other_people_are_left_out_of_many_and_cut_to_the_common_ones_in_a_pair(folder):

@@ -55,6 +55,14 @@ def test_a_draw_scores_as_the_table_of_the_people_drawn():
         assert score == pytest.approx(expected)
 
 
+def test_the_limits_of_a_table_are_those_of_its_score_and_of_nobody_none():
+    oof = simulated(20, 2)
+    drawn = intervals.samples({"run": oof}, TASK)["run"]
+    expected = dict(zip(["low", "high"], np.percentile(drawn, [2.5, 97.5]), strict=True))
+    assert intervals.limits(oof, TASK) == pytest.approx(expected)
+    assert np.isnan(list(intervals.limits(oof[:0], TASK).values())).all()
+
+
 def test_every_draw_keeps_the_size_of_each_stratum():
     strata = np.array([0, 0, 0, 1, 1, 2])
     weights = intervals.resample(strata, draws=50)

@@ -269,7 +269,8 @@ def test_a_run_that_is_better_is_chosen_and_shown_to_be():
     scores = {name: metrics.score(table, TASK) for name, table in unseen.items()}
     assert gain.difference == pytest.approx(scores["good"] - scores["default"])
     assert 0 < gain.low < gain.difference < gain.high
-    assert "better than the default" in gain.verdict()
+    reach = f"95 % {gain.low:.3f} to {gain.high:.3f}: shown."
+    assert gain.verdict().endswith(f"{gain.difference:.3f} better than the default, {reach}")
 
 
 def test_people_of_a_fold_have_no_say_in_the_run_that_scores_them():

@@ -51,14 +51,11 @@ def names(oof: pd.DataFrame, task: Task) -> list[str]:
 
 def scores(oof: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return the task's metric of all parts, and of each attribute, with intervals."""
-    points = metrics.summary(oof, task)
-    found = {"everything": (points[task.metric], "")}
-    found |= {name: (points[name], name) for name in attributes(oof, task)}
-    rows = {}
-    for row, (point, name) in found.items():
-        limits = intervals.interval(intervals.samples({row: oof}, task, name=name))
-        rows[row] = {task.metric: point, **limits.loc[row]}
-    return pd.DataFrame.from_dict(rows, orient="index")
+    points, weights = metrics.summary(oof, task), intervals.resample(intervals.strata(oof, task))
+    names = {"everything": "", **{name: name for name in attributes(oof, task)}}
+    drawn = {row: intervals.scores(oof, task, weights, name=name) for row, name in names.items()}
+    found = {row: points[name or task.metric] for row, name in names.items()}
+    return pd.DataFrame({task.metric: found}).join(intervals.interval(pd.DataFrame(drawn)))
 
 
 def rates(wrong: pd.Series, groups: pd.Series, oof: pd.DataFrame, task: Task) -> pd.DataFrame:

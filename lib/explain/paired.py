@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib.errors import DataError, ParameterError
 from lib.score import metrics
-from lib.score.intervals import DRAWS, LEVEL, interval, samples, simultaneous
+from lib.score.intervals import DRAWS, interval, samples, simultaneous, verdict
 from lib.task.attributes import Task
 from lib.task.tables import parts
 
@@ -102,14 +102,6 @@ def sentence(tables: Tables, task: Task, name: str = "") -> str:
     row = compared(both, task, baseline, name).loc[other]
     told = verdict(other, baseline, row["difference"], row["low"], row["high"])
     return f"{told} ({name or 'score'}: {task.metric}, {note})"
-
-
-def verdict(run: str, baseline: str, difference: float, low: float, high: float) -> str:
-    """Return a difference and its interval in words; of a worse run, how much worse it is."""
-    word, low, high = ("worse", -high, -low) if difference < 0 else ("better", low, high)
-    shown = "shown" if low > 0 or high < 0 else "not shown"
-    limits = f"{LEVEL:.0%}".replace("%", f" % {low:.3f} to {high:.3f}")
-    return f"{run} is {abs(difference):.3f} {word} than {baseline}, {limits}: {shown}"
 
 
 def error_correlation(tables: Tables, task: Task) -> pd.DataFrame:

@@ -34,13 +34,9 @@ class Gain(NamedTuple):
 
     def verdict(self) -> str:
         """Return in one sentence whether the choice is better than the default."""
-        shown = "not shown to be different from"
-        if not self.low <= 0 <= self.high:
-            shown = "better than" if self.low > 0 else "worse than"
-        return (
-            f"On people who did not choose it, the choice is {shown} the default: "
-            f"{self.difference:+.3f}, 95 % from {self.low:+.3f} to {self.high:+.3f}."
-        )
+        limits = self.difference, self.low, self.high
+        told = intervals.verdict("the choice", "the default", *limits)
+        return f"On people who did not choose it, {told}."
 
 
 def best(tables: Tables, task: Task) -> str:

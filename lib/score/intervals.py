@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.errors import DataError, pick
+from lib.errors import DataError, one_of
 from lib.score.metrics import predicted, truth
 from lib.task.attributes import Task
 from lib.task.tables import parts, probabilities
@@ -137,13 +137,22 @@ def samples(
             f"{odd[0]} and {next(iter(tables))} have different people; train on one set"
         )
     weights = resample(strata(first, task), draws, seed)
-    metric = pick(dict(zip(METRICS, METRICS, strict=True)), metric or task.metric, "metric")
-    found = {}
-    for run, oof in tables.items():
-        names = [name] if name else parts(oof, task)
-        each = [getattr(by_person(oof, task, one).drawn(weights), metric)() for one in names]
-        found[run] = np.mean(each, axis=0)
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        {run: scores(oof, task, weights, metric, name) for run, oof in tables.items()}
+    )
+
+
+def scores(
+    oof: pd.DataFrame, task: Task, weights: np.ndarray, metric: str = "", name: str = ""
+) -> np.ndarray:
+    """Return the metric of one table in each draw of ``weights`` (``resample``): (draws,).
+
+    ``metric`` and ``name`` are those of ``samples``.
+    """
+    metric = one_of(METRICS, metric or task.metric, "metric")
+    names = [name] if name else parts(oof, task)
+    each = [getattr(by_person(oof, task, one).drawn(weights), metric)() for one in names]
+    return np.mean(each, axis=0)
 
 
 def interval(samples: pd.DataFrame | pd.Series | np.ndarray) -> pd.DataFrame:
@@ -152,6 +161,21 @@ def interval(samples: pd.DataFrame | pd.Series | np.ndarray) -> pd.DataFrame:
     tail = (1 - LEVEL) / 2
     low, high = frame.quantile(tail), frame.quantile(1 - tail)
     return pd.DataFrame({"low": low, "high": high})
+
+
+def limits(oof: pd.DataFrame, task: Task) -> dict[str, float]:
+    """Return ``low`` and ``high`` of a table's score by the task; NaN where nobody is in it."""
+    if oof.empty:
+        return dict.fromkeys(("low", "high"), float("nan"))
+    return interval(samples({"score": oof}, task)).loc["score"].to_dict()
+
+
+def verdict(run: str, baseline: str, difference: float, low: float, high: float) -> str:
+    """Return a difference and its interval in words; of a worse run, how much worse it is."""
+    word, low, high = ("worse", -high, -low) if difference < 0 else ("better", low, high)
+    shown = "shown" if low > 0 or high < 0 else "not shown"
+    reach = f"{LEVEL:.0%}".replace("%", f" % {low:.3f} to {high:.3f}")
+    return f"{run} is {abs(difference):.3f} {word} than {baseline}, {reach}: {shown}"
 
 
 def simultaneous(deviations: pd.DataFrame) -> pd.Series:
