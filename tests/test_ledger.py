@@ -70,6 +70,18 @@ def test_what_the_user_typed_into_the_ledger_stays(first):
         ledger.read(first.parent)
 
 
+@pytest.mark.parametrize(
+    ("metric", "read"), [("log_loss", [-0.9, -0.8]), ("accuracy", [0.9, -0.8])]
+)
+def test_a_log_loss_is_negative_however_it_was_typed(first, metric, read):
+    record(first, metric=metric, oof_score=-0.85)
+    path = first.with_name("ledger.csv")
+    path.write_text(path.read_text().rstrip("\n,") + ",0.9,-0.8\n")
+    row = ledger.read(first.parent).loc[0]
+    assert row[["public", "private"]].tolist() == read
+    assert row["oof_score"] == -0.85
+
+
 def test_rows_that_end_in_a_comma_do_not_shift_the_columns(first):
     record(first)
     path = first.with_name("ledger.csv")

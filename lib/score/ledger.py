@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from lib.artefacts import file_hash, git_commit, write_json
 from lib.errors import ArtefactError, DataError, some
+from lib.score import metrics
 from lib.textfiles import read_rows, read_text
 
 FILE = "ledger.csv"
@@ -90,11 +91,14 @@ def _read(path: Path) -> dict[str, list[str]]:
 def read(submissions_dir: Path) -> pd.DataFrame:
     """Return a row per submission, its scores as floats, NaN where not yet filled in.
 
-    DataError if a column is gone or a score is not a number.
+    Larger is better in all of them: a log loss is negative, however the user typed it. DataError if
+    a column is gone or a score is not a number.
     """
     path = submissions_dir / FILE
     ledger = pd.DataFrame(_read(path), dtype=str)
-    return ledger.assign(**{column: _numbers(ledger, column, path) for column in SCORES})
+    scores = pd.DataFrame({column: _numbers(ledger, column, path) for column in SCORES})
+    negated = ledger["metric"].isin(metrics.NEGATED)
+    return ledger.assign(**scores.where(~negated, -scores.abs(), axis=0))
 
 
 def _numbers(ledger: pd.DataFrame, column: str, path: Path) -> pd.Series:

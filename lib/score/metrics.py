@@ -49,6 +49,9 @@ METRICS: dict[str, Metric] = {  # of true and predicted classes (N,) and probabi
 }
 
 
+NEGATED = ("log_loss",)  # leaderboards show these without the minus, smaller is better there
+
+
 def predicted(table: pd.DataFrame, task: Task) -> pd.DataFrame:
     """Return the most probable class (int) of each part, by key; equal ones go to the lower class.
 
