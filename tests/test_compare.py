@@ -359,7 +359,9 @@ def test_the_table_sorts_in_a_browser_without_a_request(tmp_path):
     table = pd.DataFrame(rows, pd.Index(["a", "b", "c"], name="run"), columns)
     script = generate_init_offline_itables_html(options.dt_bundle)
     page = tmp_path / "page.html"
-    page.write_text(f"<meta charset=utf-8>{script}{figures.sortable(table).data}")
+    style = "<style>.jp td {text-align: right}</style>"  # as in the pages of notebooks
+    shown = f"<div class=jp>{figures.sortable(table).data}</div>"
+    page.write_text(f"<meta charset=utf-8>{style}{script}{shown}")
     outside, faults = [], []
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM))
@@ -372,6 +374,9 @@ def test_the_table_sorts_in_a_browser_without_a_request(tmp_path):
         head.wait_for()
         names = tab.locator(".dt-scroll-body tbody td:first-child")
         assert names.all_inner_texts() == ["a", "b", "c"]
+        cells = tab.locator(".dt-scroll-body tbody tr:first-child td")
+        sides = cells.evaluate_all("cells => cells.map(cell => getComputedStyle(cell).textAlign)")
+        assert sides == ["left", "right", "left"]
         head.click()
         assert names.all_inner_texts() == ["b", "a", "c"]  # as numbers: 10 is not before 2
         browser.close()

@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import HTML
 from matplotlib.axes import Axes
+from pandas.api.types import is_numeric_dtype
 
 from lib.explain import leaderboard as scores
 from lib.task.attributes import Task
@@ -19,15 +20,19 @@ OPTIONS: dict = {  # of itables: no request, all rows, in the order given, a cli
 
 
 def sortable(table: pd.DataFrame) -> HTML:
-    """Return a table that a click on a column's name sorts; texts are escaped.
+    """Return a table that a click on a column's name sorts; texts are escaped, and on the left.
 
     Columns of two levels get one name, such as ``score oof``; gaps are empty. The script is the
     page's own: call ``itables.init_notebook_mode(connected=False)`` once before.
     """
-    flat = table.round(3).convert_dtypes().astype(object)  # whole numbers without a point
+    flat = table.round(3).convert_dtypes()  # whole numbers without a point
+    texts = [not is_numeric_dtype(kind) for kind in flat.dtypes]
+    left = np.flatnonzero([True] * table.index.nlevels + texts).tolist()
+    flat = flat.astype(object)
     flat.columns = [" ".join(name) if isinstance(name, tuple) else name for name in flat]
     flat = flat.where(flat.notna(), "").reset_index()
-    return HTML(itables.to_html_datatable(flat, **OPTIONS))
+    aligned = [{"targets": left, "className": "dt-left"}]
+    return HTML(itables.to_html_datatable(flat, columnDefs=aligned, **OPTIONS))
 
 
 def draw_intervals(table: pd.DataFrame) -> Axes:
@@ -41,6 +46,7 @@ def draw_intervals(table: pd.DataFrame) -> Axes:
     axes.axvline(0, color="black", linewidth=1, linestyle="--")
     axes.set_yticks(places, [str(name) for name in table.index])
     axes.set_ylim(-0.6, len(table) - 0.4)
+    axes.locator_params("x", nbins=6)  # numbers such as -0.025 would touch each other
     return axes
 
 
