@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from lib import artefacts
 from lib.errors import ArtefactError
-from lib.score import runs
+from lib.score import intervals, runs
 from lib.task import attributes
 
 COLUMNS = TASK.columns()
@@ -108,6 +108,21 @@ def test_a_finished_run_is_scored_on_all_folds_together(run, tmp_path):
     table = runs.score_table(scores)
     assert list(table.index) == [0, 1, "out-of-fold"]
     assert table.loc["out-of-fold", "macro_f1"] == scores["oof_score"]
+    parts = [*(part for _, part in oof.groupby("fold")), oof]
+    for (_, row), part in zip(table.iterrows(), parts, strict=True):
+        drawn = intervals.interval(intervals.samples({"run": part}, TASK))
+        assert row[["low", "high"]].tolist() == drawn.loc["run"].tolist()
+
+
+def test_the_nested_score_is_the_mean_at_the_epochs_that_other_folds_choose(run):
+    for fold, scores in enumerate([[0.5, 0.9, 0.6], [0.4, 0.5, 0.8], [0.3, 0.6, 0.7]]):
+        write(run, fold)
+        history = pd.DataFrame({"epoch": [1, 2, 3], "score": scores})
+        artefacts.write_table(history, run.fold(fold) / "history.csv")
+    assert runs.finish(run, [0, 1, 2])["nested_epoch_score"] == pytest.approx((0.6 + 0.5 + 0.6) / 3)
+    for fold in (1, 2):
+        (run.fold(fold) / "history.csv").unlink()
+    assert runs.finish(run, [0, 1, 2])["nested_epoch_score"] is None
 
 
 def test_a_damaged_table_of_a_run_is_refused_with_what_to_do(run, tmp_path):
@@ -228,7 +243,8 @@ def test_scores_are_named_by_the_tasks_metric(tmp_path):
     scores = runs.finish(run, [0])
     assert scores["metric"] == "log_loss"
     assert scores["oof_score"] == pytest.approx(-log_loss(label, chances))
-    assert list(runs.score_table(scores).columns) == ["log_loss", "accuracy", "kind"]
+    named = ["log_loss", "low", "high", "accuracy", "kind"]
+    assert list(runs.score_table(scores).columns) == named
     assert runs.score_table(scores).loc["out-of-fold", "log_loss"] == scores["oof_score"]
 
 

@@ -27,16 +27,18 @@ def overview(runs_dir: str, submissions_dir: str) -> tuple[pd.DataFrame, pd.Data
 
     - ``run``: ``state`` (finished, unfinished or refused) and its ``reason``, ``task``,
       ``metric``, ``people`` validated, ``why`` and ``expect`` as typed before training;
-    - ``score``: ``oof``, then ``oof_<view>`` for each TTA view that the run's folder keeps, and of
-      the folds ``mean`` and ``spread`` (largest minus smallest);
+    - ``score``: ``oof`` with its interval ``low`` to ``high``; of the folds ``mean``, ``nested``
+      (the mean at the epochs that are best in the other folds) and ``spread`` (largest minus
+      smallest); ``oof_<view>`` for each TTA view that the run's folder keeps;
     - ``attribute``: the metric of each attribute by itself;
     - ``cost``: ``epochs`` (mean over folds), ``minutes`` (all folds), ``photos_per_second`` of
       training, ``megabytes`` of checkpoints;
     - ``parameter``: those in which the runs differ.
 
-    Submissions are the rows of the ledger with ``task`` (of the first of their runs that is known)
-    and ``oof_score_without_tta``. Runs of several tasks may share a folder: compare scores of equal
-    ``task`` only. DataError if the ledger is malformed.
+    Submissions are the rows of the ledger with ``task`` (of the first of their runs that is known),
+    ``oof_score_without_tta``, and ``low`` to ``high``, the interval of ``oof_score``. Runs of
+    several tasks may share a folder: compare scores of equal ``task`` only. DataError if the ledger
+    is malformed.
     """
     folders = sorted(path.parent for path in artefacts.resolve(runs_dir).glob("*/params.yaml"))
     given = {folder.name: _given(folder) for folder in folders}
@@ -89,7 +91,10 @@ def _finished(run: Run) -> dict:
         "run": {"metric": task.metric, "people": kept["people"]},
         "score": {
             "oof": _number(kept["oof_score"]),
+            "low": _number(kept.get("low")),
+            "high": _number(kept.get("high")),
             "mean": folds.mean(),
+            "nested": _number(kept.get("nested_epoch_score")),
             "spread": folds.max() - folds.min(),
             **_viewed(run),
         },
@@ -158,14 +163,17 @@ def _submissions(folder: Path, tasks: pd.Series) -> pd.DataFrame:
     table = ledger.read(folder)
     known = [tasks.reindex(text.split(";")).dropna() for text in table["runs"]]
     table["task"] = [found.iloc[0] if len(found) else "" for found in known]
-    kept = [_json(folder / f"{name}.json") for name in table["name"]]
-    table["oof_score_without_tta"] = [
-        _number(facts.get("oof_score_without_tta"))
-        if facts.get("sha256") == row.sha256 else float("nan")
-        for facts, row in zip(kept, table.itertuples(), strict=True)
-    ]  # fmt: skip
-    return table
+    kept = [
+        _facts_of(folder / f"{name}.json", sha256)
+        for name, sha256 in zip(table["name"], table["sha256"], strict=True)
+    ]
+    table["oof_score_without_tta"] = [_number(facts.get("oof_score_without_tta")) for facts in kept]
+    limits = [facts.get("nested_interval", [None, None]) for facts in kept]
+    limits = pd.DataFrame(limits, table.index, ["low", "high"], dtype=float)
+    return pd.concat([table, limits], axis=1)
 
 
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
+def _facts_of(path: Path, sha256: str) -> dict:
+    """Return what the JSON next to a submission says; nothing where it is of another file."""
+    facts = json.loads(path.read_text()) if path.exists() else {}
+    return facts if facts.get("sha256") == sha256 else {}

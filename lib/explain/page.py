@@ -21,7 +21,13 @@ from lib.textfiles import read_yaml
 FILE = "index.html"
 TEMPLATE = "page.html.j2"  # next to this module, with the page's style and script
 FORMATS = {"score": "{:.3f}", "attribute": "{:.3f}", "cost": "{:,.1f}"}  # of groups of columns
-LABELS = {"mean": "mean of folds", "spread": "spread of folds"}
+LABELS = {
+    "low": "95 % from",
+    "high": "to",
+    "mean": "mean of folds",
+    "nested": "mean of folds, epoch chosen by the others",
+    "spread": "spread of folds",
+}
 LEFT_OUT = ("name", "sha256", "commit")  # columns of submissions that are not shown as such
 
 

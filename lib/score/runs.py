@@ -15,10 +15,11 @@ import pandas as pd
 import yaml
 
 from lib import artefacts
+from lib.data import leaks
 from lib.errors import ArtefactError, ParameterError, nearest
 from lib.learn.checkpoints import CHECKPOINTS
 from lib.learn.checks import NOT_PART_OF_A_RUN
-from lib.score import metrics
+from lib.score import intervals, metrics
 from lib.score.origin import origin
 from lib.task import attributes
 from lib.task.attributes import Answer, Task
@@ -234,6 +235,7 @@ def finish(run: Run, fold_numbers: list[int], corrections_without_effect: int = 
     artefacts.write_table(oof, run.folder / "oof.parquet")
     artefacts.write_table(test, run.folder / "test.parquet")
     scores = _scores(oof, run.task) | {"experiment": run.name}
+    scores["nested_epoch_score"] = _nested_epoch_score(run)
     scores["people"] = int(oof["person"].nunique())
     scores["test_photos_used"] = uses_test_photos(str(run.folder.parent), run.params)
     scores["corrections_without_effect"] = corrections_without_effect
@@ -245,13 +247,30 @@ def finish(run: Run, fold_numbers: list[int], corrections_without_effect: int = 
 def _scores(oof: pd.DataFrame, task: Task) -> dict:
     if oof.empty:
         return {"oof_score": None, "metric": task.metric, "folds": []}
-    overall, folds = metrics.scores(oof, task), metrics.by_fold(oof, task).reset_index()
+    overall, folds = metrics.scores(oof, task), metrics.by_fold(oof, task)
+    limits = [intervals.limits(part, task) for _, part in oof.groupby("fold")]
+    folds = pd.concat(
+        [folds.iloc[:, :2], pd.DataFrame(limits, folds.index), folds.iloc[:, 2:]], axis=1
+    )
     first = {"oof_score": overall.pop(task.metric), "metric": task.metric}
-    return {**first, "folds": folds.to_dict(orient="records"), **overall}
+    rows = folds.reset_index().to_dict(orient="records")
+    return {**first, **intervals.limits(oof, task), "folds": rows, **overall}
+
+
+def _nested_epoch_score(run: Run) -> float | None:
+    """Return the mean over folds of the score at the epoch that is best in the other folds.
+
+    None where there is one fold, or nobody is validated.
+    """
+    nested = leaks.epoch_choice(run.histories())["nested"]
+    return None if nested.isna().all() else float(nested.mean())
 
 
 def score_table(scores: dict) -> pd.DataFrame:
-    """Return a row per fold and one for all out-of-fold photos: metric, accuracy, attributes."""
+    """Return a row per fold and one for all out-of-fold photos: metric, accuracy, attributes.
+
+    ``low`` to ``high`` is the metric's interval over people.
+    """
     if not scores.get("folds"):
         why = "nobody was validated" if scores else "none yet: folds are still to be trained"
         return pd.DataFrame({"score": [why]})
