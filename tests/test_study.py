@@ -10,7 +10,7 @@ from lib import artefacts
 from lib.errors import ArtefactError
 from lib.explain import study
 from lib.plots import study as figures
-from lib.score import predict, runs
+from lib.score import intervals, predict, runs
 
 matplotlib.use("Agg")
 KEYS = pd.Index([f"photo{k}" for k in range(36)], name="key")
@@ -55,6 +55,19 @@ def test_runs_are_found_by_their_names_and_single_ones_are_joined(folder):
     scores = study.scores(tables, task).set_index(["variant", "seed"])
     assert scores.loc[(study.JOINED, 1), "macro_f1"] == 1
     assert scores.loc[("baseline", 1), "accuracy"] == 21 / 36
+
+
+def test_a_variants_mean_over_seeds_has_its_interval_over_people(folder):
+    found, task = study.find(str(folder), "baseline")
+    tables = study.tables(found, task, "baseline", "hflip")
+    scores = study.scores(tables, task)
+    table = study.overview(tables, scores, task)
+    by_seed = scores[scores.variant == "better"].set_index("seed")["macro_f1"]
+    assert table.loc["better", [0, 1]].tolist() == by_seed.tolist()
+    assert table.loc["better", "mean"] == pytest.approx(by_seed.mean())
+    both = intervals.samples({seed: tables["better", seed] for seed in (0, 1)}, task).mean(axis=1)
+    limits = intervals.interval(both).iloc[0].tolist()
+    assert table.loc["better", ["low", "high"]].tolist() == pytest.approx(limits)
 
 
 def test_a_missing_baseline_names_the_variants_that_there_are(folder):

@@ -57,6 +57,16 @@ def scores(tables: Tables, task: Task) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis(["variant", "seed"]).reset_index()
 
 
+def overview(tables: Tables, scores: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Return a row per variant: the metric of each seed, their ``mean``, its ``low`` and ``high``.
+
+    The interval is over people (``lib.score.intervals``).
+    """
+    by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
+    drawn = _drawn(tables, task).T.groupby("variant").mean().T
+    return by_seed.assign(mean=by_seed.mean(axis=1)).join(intervals.interval(drawn))
+
+
 def differences(scores: pd.DataFrame, task: Task, baseline: str) -> pd.DataFrame:
     """Return the metric minus the baseline's of the same seed: variants (rows) by seeds."""
     by_seed = scores.pivot(index="variant", columns="seed", values=task.metric)
@@ -72,16 +82,16 @@ def summary(tables: Tables, scores: pd.DataFrame, task: Task, baseline: str) -> 
     the difference is larger than its spread.
     """
     apart = differences(scores, task, baseline)
-    compared = paired.against(apart.mean(axis=1), _drawn(tables, task, baseline))
+    drawn = _drawn(tables, task)
+    drawn = drawn.sub(drawn[baseline], level="seed").drop(columns=baseline, level="variant")
+    compared = paired.against(apart.mean(axis=1), drawn.T.groupby("variant").mean().T)
     spread = (apart.max(axis=1) - apart.min(axis=1)).where(apart.count(axis=1) > 1)
     compared.insert(1, "spread", spread)
     compared["shown"] &= compared["difference"].abs() > compared["spread"]
     return compared.sort_values("difference", ascending=False)
 
 
-def _drawn(tables: Tables, task: Task, baseline: str) -> pd.DataFrame:
-    """Return the difference, mean over seeds, in each draw of people: (draws, variants)."""
+def _drawn(tables: Tables, task: Task) -> pd.DataFrame:
+    """Return the metric in each draw of people: (draws, (variant, seed))."""
     drawn = intervals.samples({f"{run}_{seed}": oof for (run, seed), oof in tables.items()}, task)
-    drawn.columns = pd.MultiIndex.from_tuples(tables, names=["variant", "seed"])
-    apart = drawn.sub(drawn[baseline], level="seed").drop(columns=baseline, level="variant")
-    return apart.T.groupby("variant").mean().T
+    return drawn.set_axis(pd.MultiIndex.from_tuples(tables, names=["variant", "seed"]), axis=1)
