@@ -41,7 +41,8 @@ def oof_table(right: float, seed: int, people: int = 60) -> pd.DataFrame:
 def write_run(folder, name, oof, task=TASK, **changes):
     """Write a run as notebook 03 leaves it, of a finished out-of-fold table."""
     run = runs.start(str(folder), PARAMS | {"experiment": name, "task": task.name} | changes, task)
-    history = pd.DataFrame({"epoch": [1, 2], "seconds": 15.0, "photos_per_second": [30.0, 50.0]})
+    facts = {"epoch": [1, 2], "score": 0.5, "seconds": 15.0, "photos_per_second": [30.0, 50.0]}
+    history = pd.DataFrame(facts)
     for fold, part in oof.groupby("fold"):
         run.write_fold(fold, part, part.drop(columns=["label", "person", "fold"]))
         artefacts.write_table(history, run.fold(fold) / "history.csv")

@@ -41,7 +41,7 @@ def _class_scores(name: str, table: pd.DataFrame) -> Axes:
     spans = [shown["f1"] - shown["low"], shown["high"] - shown["f1"]]
     axes.errorbar(shown["f1"], range(len(shown)), xerr=spans, marker="o", color="0.2", **DOT)
     axes.set_yticks(range(len(shown)), shown.index)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     title = f"{name}: weakest class {shown.index[0]}, F1 {shown['f1'].iloc[0]:.2f}"
     axes.set(title=title, xlabel="F1 with 95 % interval over people", xlim=(-0.02, 1.02))
     return axes
