@@ -59,10 +59,11 @@ def is_finished(folder: Path, parameters: dict, make: Callable) -> bool:
     if not folder.exists():
         return False
     record = folder / "private" / "params.json"
-    found = json.loads(record.read_text()) if record.exists() else "no synthetic data set"
-    if not record.exists() or _defaults(make, parameters) | found != parameters:
+    found = json.loads(record.read_text()) if record.exists() else {}
+    if not found or _defaults(make, parameters) | found != parameters:
+        held = found or "no synthetic data set"
         raise ArtefactError(
-            f"{folder} holds {found}, not {parameters}: remove it or choose another data_dir"
+            f"{folder} holds {held}, not {parameters}: remove it or choose another data_dir"
         )
     return True
 

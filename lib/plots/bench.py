@@ -35,7 +35,7 @@ def detection_rates(rates: pd.DataFrame) -> Figure:
     axes = rates.mul(100).plot.bar(ylim=(0, 105), **look)
     axes.set_title("Is a face found less often than by MTCNN itself?")
     axes.set(ylabel="photos with a face, %", xlabel="")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return axes.figure
 
 
