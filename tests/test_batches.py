@@ -9,7 +9,7 @@ from conftest import TASK
 
 from lib.data.index import load_images
 from lib.face import crops
-from lib.learn import batches, loop, mixers, precision, samplers, training_set
+from lib.learn import batches, loop, mixers, precision, samplers, sizes, training_set
 
 GEOMETRY = {"crop": "face", "crop_margin": 0.25, "background": "keep", "image_size": [32, 32]}
 
@@ -126,6 +126,18 @@ def test_the_mixer_rests_in_the_last_epochs(made):
     epochs = made(mixer=mixers.make_mixer("mixup", 1.0, 1.0), mixer_off_epochs=1)
     mixed = [(shown(epochs(epoch))[1].amax((1, 2, 3)) < 1).any().item() for epoch in range(3)]
     assert mixed == [True, True, False]
+
+
+@pytest.mark.parametrize("mixer", ["none", "face_cutmix"])
+def test_an_epoch_of_small_pictures_is_the_whole_one_made_smaller(made, mixer):
+    whole = made(mixer=mixers.make_mixer(mixer, 1.0, 0.7))
+    last = {"memory_format": torch.channels_last}
+    growing = made(mixer=mixers.make_mixer(mixer, 1.0, 0.7), size_from=0.5, **last)
+    for epoch, side in enumerate([16, 32, 32]):  # sides are multiples of 16
+        (images, targets), expected = shown(growing(epoch)), shown(whole(epoch))
+        assert images.shape[2:] == (side, side)
+        assert next(iter(growing(epoch)))[0].is_contiguous(memory_format=torch.channels_last)
+        assert same((images, targets), (sizes.shrink(expected[0], (side, side)), expected[1]))
 
 
 def test_max_batches_cuts_an_epoch_short(made):

@@ -55,12 +55,12 @@ def batches(epoch, size=16):
         yield inputs, inputs @ torch.tensor([[1.0], [-2.0], [0.5], [3.0]])
 
 
-def learner(model=None, ema_decay=0.9, accumulate=1, accelerator=None, **settings):
+def learner(model=None, ema_decay=0.9, accumulate=1, accelerator=None, soup=False, **settings):
     params, model = SETTINGS | settings, model or toy()
     steps = recipe.optimizer(params, model)
     scheduler = recipe.scheduler(params, steps, updates=4)
     accelerator = accelerator or precision.accelerator(precision.PRECISIONS["fp32"], accumulate)
-    return loop.Learner.create(model, MeanSquare(), steps, scheduler, accelerator, ema_decay)
+    return loop.Learner.create(model, MeanSquare(), steps, scheduler, accelerator, ema_decay, soup)
 
 
 @torch.no_grad()
@@ -150,6 +150,70 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     ]
     for place, state in other["state"].items():
         assert_same(one["state"][place], state)
+
+
+def epochs_kept(student, folder, epochs, **settings):
+    """Train, and return the weights that each epoch left."""
+    kept = []
+    after = lambda rows: kept.append(deepcopy(student.newest().state_dict()))  # noqa: E731
+    loop.fit(
+        student, batches, epochs=epochs, evaluate=evaluate, folder=folder, after_epoch=after,
+        **settings,
+    )  # fmt: skip
+    return kept
+
+
+@pytest.mark.parametrize(("ema_decay", "name"), [(0.9, "fp32"), (0.0, "bf16_channels_last")])
+def test_the_soup_is_the_mean_of_the_last_epochs_and_measures_its_own_statistics(
+    tmp_path, ema_decay, name
+):
+    accelerator = precision.accelerator(precision.PRECISIONS[name])
+    layers = [nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1)]
+    model = nn.Sequential(*layers)  # no dropout: its draws would change the next batch
+    student = learner(model, ema_decay=ema_decay, accelerator=accelerator, soup=True)
+    kept = epochs_kept(student, tmp_path, 6, soup_epochs=4, bn_batches=3)
+    soup = student.evaluated().state_dict()
+    for weight in (name for name, _ in student.model.named_parameters()):
+        mean = torch.stack([state[weight] for state in kept[-4:]]).double().mean(0)
+        torch.testing.assert_close(soup[weight].double(), mean, rtol=1e-6, atol=1e-7)
+    fresh = nn.Sequential(*deepcopy(layers))
+    fresh.load_state_dict(soup)
+    with torch.no_grad():
+        means = [fresh[0](inputs).mean(0) for inputs, _ in list(batches(5))[:3]]
+    torch.testing.assert_close(soup["1.running_mean"], torch.stack(means).mean(0))
+    inputs, _ = next(iter(batches(7)))
+    assert torch.equal(student.evaluated()(inputs), fresh.eval()(inputs))
+
+
+def test_before_its_epochs_a_soup_changes_nothing(tmp_path):
+    plain, cooking = learner(), learner(soup=True)
+    first = loop.fit(plain, batches, epochs=6, evaluate=evaluate, folder=tmp_path / "plain")
+    second = loop.fit(
+        cooking, batches, epochs=6, evaluate=evaluate, folder=tmp_path / "soup", soup_epochs=2
+    )
+    columns = ["loss", "learning_rate", "score"]
+    pd.testing.assert_frame_equal(first[columns][:4], second[columns][:4])
+    pd.testing.assert_frame_equal(first[columns[:2]], second[columns[:2]])  # training goes on
+    assert first["score"].iloc[-1] != second["score"].iloc[-1]
+    assert_same(plain.model.state_dict(), cooking.model.state_dict())
+
+
+@pytest.mark.parametrize("killed_after", [2, 4])
+def test_a_killed_soup_ends_byte_for_byte_as_if_it_had_not_been(tmp_path, killed_after):
+    def kill(rows):
+        if len(rows) == killed_after:
+            raise KeyboardInterrupt
+
+    settings = {"epochs": 5, "evaluate": evaluate, "soup_epochs": 3, "bn_batches": 2}
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    loop.fit(learner(soup=True), batches, folder=whole, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(learner(soup=True), batches, folder=folder, after_epoch=kill, **settings)
+    loop.fit(learner(soup=True), batches, folder=folder, **settings)
+    assert (folder / "best.pt").read_bytes() == (whole / "best.pt").read_bytes()
+    one, other = (torch.load(path / "last.pt")["soup"] for path in (folder, whole))
+    assert_same(one, other)
+    assert int(one["n_averaged"]) == 3
 
 
 def test_a_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(tmp_path, capsys):

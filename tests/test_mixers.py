@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import TASK
 
 from lib.errors import ParameterError
 from lib.learn import mixers
+from lib.task.targets import one_hot
 
 HEIGHT, WIDTH = 48, 40
 
@@ -169,3 +171,59 @@ def test_a_photo_whose_face_has_left_the_picture_is_left_alone(name):
 def test_wrong_values_are_refused(name, alpha, probability):
     with pytest.raises(ParameterError, match="mixer"):
         mixers.make_mixer(name, alpha, probability)
+
+
+def crowd():
+    """Return photos as ``batch`` does, of known classes: gender, and number of the age."""
+    images, _, boxes = batch(24)
+    gender, age = np.arange(24) % 2, np.array([22, 45, 60, 60])[np.arange(24) // 2 % 4]
+    people = {"mask": np.arange(24) % 3, "gender": gender, "age": age}
+    return (images, one_hot(TASK, people), boxes), gender, age
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "face_cutmix", "half_face"])
+def test_within_a_class_only_its_photos_are_mixed_and_only_with_each_other(name):
+    (images, targets, boxes), _, age = crowd()
+    within = mixers.Within(mixers.make_mixer(name, 1.0, 1.0), TASK, {"age": [2]}, {})
+    mixed, mixed_targets = within(images, targets, boxes)
+    old = torch.from_numpy(age == 60)
+    assert torch.equal(mixed[~old], images[~old])
+    assert torch.equal(mixed_targets[~old], targets[~old])
+    assert not torch.equal(mixed[old], images[old])
+    seed(0)
+    alone = within.mixer(images[old], targets[old], boxes[old])
+    seed(0)
+    again = within(images, targets, boxes)
+    assert all(torch.equal(a[old], b) for a, b in zip(again, alone, strict=True))
+    torch.testing.assert_close(mixed_targets[old].sum((1, 2))[:, -1], torch.ones(12))
+
+
+def test_several_classes_are_mixed_each_by_itself():
+    (images, targets, boxes), gender, age = crowd()
+    classes = {"gender": [0, 1], "age": [0, 2]}
+    within = mixers.Within(mixers.make_mixer("cutmix", 1.0, 1.0), TASK, classes, {})
+    partners = set()
+    for _ in range(10):
+        mixed, _ = within(images, targets, boxes)
+        partners |= {(i, sources(mixed[i], i)) for i in range(24)}
+    assert all(gender[i] == gender[j] and age[i] == age[j] for i, j in partners)
+    alone = {8, 9}  # in the middle of three: its own partner
+    assert {i for i, j in partners if i != j} == {i for i in range(24) if age[i] != 45} - alone
+
+
+def test_the_cuts_of_training_say_which_class_a_photo_has():
+    (images, targets, boxes), _, age = crowd()
+    mixup = mixers.make_mixer("mixup", 1.0, 1.0)
+    mixed, _ = mixers.Within(mixup, TASK, {"age": [2]}, {"age": (30, 45)})(images, targets, boxes)
+    alone = (mixed == images).all(dim=(1, 2, 3)).numpy()
+    assert alone[age == 22].all()
+    assert not alone[age == 45].all()
+
+
+def test_a_batch_without_the_class_stays_as_it_is():
+    (images, targets, boxes), _, age = crowd()
+    young = torch.from_numpy(age < 30)
+    for name in mixers.MIXERS:
+        within = mixers.Within(mixers.make_mixer(name, 1.0, 1.0), TASK, {"age": [2]}, {})
+        mixed, _ = within(images[young], targets[young], boxes[young])
+        assert torch.equal(mixed, images[young])

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import timm
 import torch
 from conftest import PARAMS, TASK
+from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 
 from lib.errors import ArtefactError, ParameterError
@@ -172,7 +174,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics(freeze, frozen):
     model = made(head="shared")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     for epoch, rests in enumerate(frozen):
-        recipe.freeze({"freeze": freeze, "freeze_epochs": 1}, model, epoch)
+        recipe.freeze({"freeze": freeze, "freeze_epochs": 1, "frozen_layers": 1.0}, model, epoch)
         model.train()
         before = snapshot(model)
         optimizer.zero_grad()
@@ -182,6 +184,36 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics(freeze, frozen):
             {"classifiers"} if rests else {"classifiers", "backbone", "statistics"}
         )
         optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("name", [SMALL, "test_efficientnet", "test_vit", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_part_of_the_layers_freezes_those_nearest_to_the_photo(name, share):
+    model = made(name)
+    body = model.backbone.models[0]
+    groups = param_groups_layer_decay(body, layer_decay=0.5)
+    depth = {p: -np.log2(group["lr_scale"]) for group in groups for p in group["params"]}
+    recipe.freeze({"freeze": "always", "freeze_epochs": 0, "frozen_layers": share}, model, 0)
+    frozen = {depth[p] for p in body.parameters() if not p.requires_grad}
+    learning = {depth[p] for p in body.parameters() if p.requires_grad}
+    assert min(frozen) > max(learning)
+    assert len(frozen) == pytest.approx(share * (1 + max(depth.values())), abs=1)
+
+
+def test_frozen_layers_keep_their_weights_and_statistics():
+    model = made()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    recipe.freeze({"freeze": "always", "freeze_epochs": 0, "frozen_layers": 0.6}, model, 0)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    before = snapshot(model.train())
+    sum(logits.square().sum() for logits in model(images()).values()).backward()
+    optimizer.step()
+    now = changed(model, before)
+    layers = {name.rpartition(".")[0] for name in frozen}
+    assert not {name for name in now if name.rpartition(".")[0] in layers}
+    statistics = {name for name in before if name.endswith("running_mean")}
+    assert 0 < len(now & statistics) < len(statistics)
+    assert now >= {name for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1}
 
 
 @pytest.mark.parametrize(

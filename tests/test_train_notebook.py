@@ -169,6 +169,32 @@ def test_a_run_starts_from_another(notebook, monkeypatch):
     ]
 
 
+def test_a_branch_of_a_frozen_trunk_learns_one_attribute(notebook, tmp_path):
+    quick = {"epochs": 2, "max_batches": 2, "fold_count": 2, "folds": [0]}
+    whole = {**quick, "folds": []}
+    notebook(experiment="trunk", head="joint", **whole)
+    branch = {"init_from": "trunk", "freeze": "always", "frozen_layers": 0.7, "learn": ["age"]}
+    made = notebook(experiment="branch", **branch, **quick)
+    trunk, own = (torch.load(tmp_path / f"runs/{run}/fold0/best.pt") for run in ("trunk", "branch"))
+    changed = {name for name in own if name in trunk and not torch.equal(own[name], trunk[name])}
+    body = [name for name in own if name.startswith("backbone.")]
+    first = min(k for k, name in enumerate(body) if name in changed)
+    assert 0 < first < len(body)
+    free = {n for n, p in made["learner"].model.named_parameters() if p.requires_grad}
+    assert {name for name in changed if "running" not in name and "num_b" not in name} <= free
+    assert {name for name in free if name.startswith("backbone.")} <= changed
+
+
+def test_size_soup_and_mixing_within_a_class_combine(notebook):
+    made = notebook(
+        epochs=3, max_batches=3, size_from=0.5, soup_epochs=2, bn_batches=3, mixer="mixup",
+        mix_within={"age": [">=60"]}, fold_count=2,
+    )  # fmt: skip
+    assert made["learner"].soup.n_averaged == 2
+    assert next(iter(made["batches"](0)))[0].shape[2:] == (16, 16)
+    assert len(made["run"].oof()) == 126
+
+
 @pytest.mark.parametrize(("split", "learn"), [("holdout", ["age"]), ("none", [])])
 def test_every_split_ends_in_test_predictions(notebook, split, learn):
     made = notebook(epochs=1, warmup_epochs=0, max_batches=1, split=split, learn=learn)

@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lib.learn import augment
+from lib.learn import augment, sizes
 from lib.learn.mixers import Mixer, unmixed
 from lib.learn.samplers import Classes, epoch_indices
 from lib.learn.training_set import Source, joined_targets
@@ -70,7 +70,8 @@ def even_batches(indices: np.ndarray, batch_size: int, processes: int = 1) -> li
 class Epochs:
     """Called with an epoch's number (from 0) it yields images (N, 3, H, W) in 0..255 and targets.
 
-    The mixer rests in the last ``mixer_off_epochs`` of ``epochs``; ``max_batches`` cuts every epoch
+    The mixer rests in the last ``mixer_off_epochs`` of ``epochs``; pictures grow from the share
+    ``size_from`` of their sides to the whole in the last epoch; ``max_batches`` cuts every epoch
     short (0: whole); ``workers`` processes prepare batches ahead (0: none).
     """
 
@@ -86,6 +87,7 @@ class Epochs:
     memory_format: torch.memory_format
     workers: int = 0
     max_batches: int = 0
+    size_from: float = 1.0
 
     def indices(self, epoch: int) -> np.ndarray:
         """Return the rows that an epoch shows, in its order."""
@@ -102,6 +104,10 @@ class Epochs:
         processes = self.accelerator.num_processes
         whole = even_batches(self.indices(epoch), self.batch_size, processes)
         return whole[: self.max_batches * processes or None]
+
+    def size(self, images: Tensor, epoch: int) -> tuple[int, ...]:
+        """Return height and width that an epoch shows of images (N, 3, H, W)."""
+        return sizes.by_epoch(images.shape[2:], self.size_from, self.epochs)[epoch]
 
     def __call__(self, epoch: int) -> "Epoch":
         """Return an epoch's batches, seeded by (seed, epoch) alone."""
@@ -139,7 +145,10 @@ class Epoch:
         )
         for images, targets, boxes in epochs.accelerator.prepare(loader):
             images = images.permute(0, 3, 1, 2).float()
-            yield mixer(images.contiguous(memory_format=epochs.memory_format), targets, boxes)
+            images = images.contiguous(memory_format=epochs.memory_format)
+            images, targets = mixer(images, targets, boxes)
+            images = sizes.shrink(images, epochs.size(images, self.epoch))
+            yield images.contiguous(memory_format=epochs.memory_format), targets
 
 
 def _start_worker(worker: int) -> None:

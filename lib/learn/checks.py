@@ -74,6 +74,14 @@ RULES: list[Rule] = [
         "take 'always' or 'none'",
     ),
     (
+        lambda p: not 0 < p.frozen_layers <= 1,
+        "frozen_layers={frozen_layers} must be from above 0 to 1",
+    ),
+    (
+        lambda p: p.frozen_layers != 1 and p.freeze == "none",
+        "frozen_layers={frozen_layers} is how much freeze holds: freeze='none' holds nothing",
+    ),
+    (
         lambda p: p.split == "none" and (p.patience or p.schedule == "plateau"),
         "split='none' validates nobody, there is no score to watch: set patience={patience} to 0, "
         "and take another schedule than plateau",
@@ -102,12 +110,20 @@ RULES: list[Rule] = [
         "image_size={image_size} must be height and width, each at least 16 px",
     ),
     (
+        lambda p: not 0 < p.size_from <= 1,
+        "size_from={size_from} is a share of image_size, from above 0 to 1",
+    ),
+    (
         lambda p: p.dropout_samples > 1 and not p.dropout,
         "dropout_samples={dropout_samples} draws nothing: dropout is 0",
     ),
     (
         lambda p: p.mixer != "none" and p.mixer_off_epochs >= p.epochs,
         "mixer={mixer!r} never mixes: mixer_off_epochs={mixer_off_epochs} of epochs={epochs}",
+    ),
+    (
+        lambda p: p.mix_within and (p.mixer == "none" or not all(p.mix_within.values())),
+        "mix_within={mix_within} mixes nothing: name classes of each attribute, and a mixer",
     ),
     (
         lambda p: p.schedule == "step" and p.decay_epochs >= p.epochs,
@@ -121,6 +137,15 @@ RULES: list[Rule] = [
     (
         lambda p: p.bn_batches and p.freeze != "none",
         "bn_batches={bn_batches} would measure what freeze={freeze!r} keeps: set it to 0",
+    ),
+    (
+        lambda p: not 0 <= p.soup_epochs <= p.epochs,
+        "soup_epochs={soup_epochs} must be from 0 to epochs={epochs}",
+    ),
+    (
+        lambda p: p.soup_epochs and not (p.bn_batches or p.body_rests),
+        "soup_epochs={soup_epochs} averages weights, for which BatchNorm must be measured again: "
+        "set bn_batches, such as 20, with freeze='none'",
     ),
     (
         lambda p: p.weights_path and p.init_from,
@@ -151,5 +176,6 @@ def _facts(params: Mapping, task: Task) -> dict:
         "without_groups": not grouped,
         "only_numbers": not grouped and ordered == task.learned(params["learn"]),
         "is_joint": task.joint,
+        "body_rests": params["freeze"] == "always" and params["frozen_layers"] == 1,
         "possible_folds": list(range(folds)),
     }

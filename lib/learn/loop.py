@@ -17,7 +17,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from lib import artefacts
 from lib.errors import FacefoldError
@@ -53,7 +53,9 @@ class MovingAverage(ModelEmaV3):
 class Learner:
     """What training changes; ``prepared`` is ``model`` as accelerate wraps it.
 
-    ``photos`` counts those that this process has trained on, in all epochs since it began.
+    ``soup`` is the mean of the weights of several epochs (Izmailov et al. 2018, SWA, arXiv
+    1803.05407; Wortsman et al. 2022, model soups, arXiv 2203.05482). ``photos`` counts those that
+    this process has trained on, in all epochs since it began.
     """
 
     model: nn.Module
@@ -63,30 +65,39 @@ class Learner:
     scheduler: Scheduler
     accelerator: Accelerator
     ema: MovingAverage | None
+    soup: AveragedModel | None = None
     updates: int = 0
     photos: int = 0
 
     @classmethod
-    def create(cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float) -> Self:
+    def create(
+        cls, model, criterion, optimizer, scheduler, accelerator, ema_decay: float, soup=False
+    ) -> Self:
         """Place everything on the device; ``ema_decay`` warms up, 0 keeps no average."""
         accelerator.free_memory()  # it still holds the model of the fold before
         model = model.to(accelerator.device)
         ema = MovingAverage(model, ema_decay, use_warmup=True) if ema_decay else None
+        mean = AveragedModel(model) if soup else None
         prepared, optimizer = accelerator.prepare(model, optimizer)
         if ema:
             ema.follow(model)
         criterion = criterion.to(accelerator.device)
-        return cls(model, prepared, criterion, optimizer, scheduler, accelerator, ema)
+        return cls(model, prepared, criterion, optimizer, scheduler, accelerator, ema, mean)
+
+    def newest(self) -> nn.Module:
+        """Return the model as an epoch leaves it: the moving average where there is one."""
+        return self.ema.module if self.ema else self.model
 
     def evaluated(self) -> nn.Module:
-        """Return the model that is scored and kept: the moving average where there is one."""
-        return self.ema.module if self.ema else self.model
+        """Return the model that is scored and kept: the soup once an epoch went into it."""
+        return self.soup.module if self.soup and self.soup.n_averaged > 0 else self.newest()
 
     def state(self) -> dict:
         """Return what a later process needs to continue; the history restores the scheduler."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         average = {"ema": self.ema.module.state_dict()} if self.ema else {}
-        return {**state, **average, "updates": self.updates}
+        soup = {"soup": self.soup.state_dict()} if self.soup else {}
+        return {**state, **average, **soup, "updates": self.updates}
 
     def load(self, state: Mapping) -> None:
         """Continue from ``state()``."""
@@ -95,6 +106,8 @@ class Learner:
         self.updates = state["updates"]
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
+        if self.soup:
+            self.soup.load_state_dict(state["soup"])
 
 
 def fit(
@@ -106,6 +119,7 @@ def fit(
     folder: Path,
     patience: int = 0,
     bn_batches: int = 0,
+    soup_epochs: int = 0,
     before_epoch: Callable[[int], None] = lambda epoch: None,
     after_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
 ) -> pd.DataFrame:
@@ -115,8 +129,10 @@ def fit(
     epoch, so a run that was killed continues from ``last.pt`` as if it had not been. ``patience``
     epochs without a better score end the training; 0 never does. ``evaluate`` returns measures by
     name, among them ``score``, larger is better; where nobody is validated it is NaN and the last
-    epoch is the best. Before it, ``bn_batches`` > 0 measures BatchNorm's statistics again. An
-    epoch's ``seconds`` count training and scoring, ``photos_per_second`` training in all processes.
+    epoch is the best. Before it, ``bn_batches`` > 0 measures BatchNorm's statistics again. In the
+    last ``soup_epochs`` of ``epochs`` the mean of their weights so far is what is scored and kept.
+    An epoch's ``seconds`` count training and scoring, ``photos_per_second`` training in all
+    processes.
     """
     artefacts.check_space(folder, CHECKPOINTS_KEPT * _bytes(learner))
     rows = _resume(learner, folder)
@@ -126,6 +142,8 @@ def fit(
         start, seen = time.monotonic(), learner.photos
         loss = train_epoch(learner, batches(epoch), f"{folder.name} epoch {epoch + 1}/{epochs}")
         speed = (learner.photos - seen) / (time.monotonic() - start)
+        if learner.soup and epoch >= epochs - soup_epochs:
+            learner.soup.update_parameters(learner.newest())
         if bn_batches:
             some = (inputs for inputs, _ in islice(batches(epoch), bn_batches))
             update_bn(some, learner.evaluated())
@@ -241,9 +259,11 @@ def _last_whole(folder: Path, device: torch.device) -> dict | None:
 
 
 def _bytes(learner: Learner) -> int:
-    """Return about how large a checkpoint is: weights, their average, two moments of each."""
+    """Return about how large a checkpoint is: weights, their averages, two moments of each."""
     weights = learner.model.state_dict().values()
-    return 4 * sum(tensor.numel() * tensor.element_size() for tensor in weights)
+    return (5 if learner.soup else 4) * sum(
+        tensor.numel() * tensor.element_size() for tensor in weights
+    )
 
 
 def _epochs_since_best(rows: list[dict]) -> int:

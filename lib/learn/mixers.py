@@ -8,14 +8,18 @@ mixup and CutMix are timm's and draw from numpy's global generator, once per bat
 draw from torch's global CPU generator, once per photo.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 from timm.data import Mixup
 from torch import Tensor
 
 from lib.errors import ParameterError, pick
+from lib.task.attributes import Task
+from lib.task.targets import Cuts, grouped
 
 CUT = (0.46, 0.54)  # where half-face CutMix divides a face, in shares of its width (1st place 2022)
 
@@ -39,6 +43,31 @@ def make_mixer(name: str, alpha: float, probability: float) -> Mixer:
 def unmixed(images: Tensor, targets: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return images and targets as they are."""
     return images, targets
+
+
+@dataclass(frozen=True)
+class Within:
+    """A mixer for photos of one class only: ``classes`` are mixed by attribute, others left alone.
+
+    Of several attributes every combination is mixed by itself. A photo's class is its target's
+    likeliest, by the ``cuts`` of training.
+    """
+
+    mixer: Mixer
+    task: Task
+    classes: Mapping[str, Sequence[int]]
+    cuts: Cuts
+
+    def __call__(self, images: Tensor, targets: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mixed images and targets."""
+        found = [grouped(self.task, targets, name, self.cuts).argmax(1) for name in self.classes]
+        images, targets = images.clone(), targets.clone()
+        for combination in product(*self.classes.values()):
+            pairs = zip(found, combination, strict=True)
+            alike = torch.stack([own == wanted for own, wanted in pairs]).all(0)
+            mixed = self.mixer(images[alike], targets[alike], boxes[alike])
+            images[alike], targets[alike] = mixed
+        return images, targets
 
 
 class SoftMixup(Mixup):

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from timm.models import group_parameters
+from timm.optim._param_groups import auto_group_layers
 from torch import Tensor, nn
 
 from lib import artefacts
@@ -45,19 +47,32 @@ class Backbone(nn.Module):
         return torch.cat(features, dim=1)
 
 
-def check_size(backbone: Backbone, image_size: Sequence[int]) -> None:
-    """Raise a ParameterError when a backbone cannot take pictures of ``image_size``."""
+def check_sizes(backbone: Backbone, sizes: Sequence[Sequence[int]]) -> None:
+    """Raise a ParameterError when a backbone cannot take pictures of ``sizes``, the whole last."""
+    *smaller, image_size = sizes
+    if reason := _refusal(backbone, image_size):
+        own = [list(model.pretrained_cfg["input_size"][1:]) for model in backbone.models]
+        raise ParameterError(
+            f"image_size={list(image_size)} does not fit the backbone, whose own size is "
+            f"{' and '.join(map(str, own))}: give that size ({reason})"
+        )
+    for size in smaller:
+        if reason := _refusal(backbone, size):
+            raise ParameterError(
+                f"size_from: the backbone cannot take the pictures of {list(size)} px that the "
+                f"first epochs would show: set size_from to 1 ({reason})"
+            )
+
+
+def _refusal(backbone: Backbone, image_size: Sequence[int]) -> str:
+    """Return why a backbone cannot take pictures of ``image_size``; "" where it can."""
     try:
         with torch.inference_mode():
             backbone.eval()(torch.zeros(1, 3, *image_size))
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        sizes = [list(model.pretrained_cfg["input_size"][1:]) for model in backbone.models]
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ParameterError(
-            f"image_size={list(image_size)} does not fit the backbone, whose own size is "
-            f"{' and '.join(map(str, sizes))}: give that size ({reason})"
-        ) from None
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
     backbone.train()
+    return ""
 
 
 class MultiSampleDropout(nn.Module):
@@ -107,10 +122,12 @@ class PhotoModel(nn.Module):
         return {name: self.classifiers[name](self.necks[name](features)) for name in self.outputs}
 
     def train(self, mode: bool = True) -> "PhotoModel":
-        """Set the mode; a frozen backbone stays in evaluation and keeps its batch statistics."""
+        """Set the mode; frozen layers stay in evaluation and keep their batch statistics."""
         super().train(mode)
-        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
-            self.backbone.eval()
+        for module in self.backbone.modules():
+            learns = [parameter.requires_grad for parameter in module.parameters()]
+            if learns and not any(learns):
+                module.eval()
         return self
 
     def probabilities(self, images: Tensor) -> Tensor:
@@ -124,6 +141,22 @@ FREEZES: dict[str, Callable[[int, int], bool]] = {  # is the backbone frozen in 
     "after": lambda epoch, freeze_epochs: epoch >= freeze_epochs,
     "always": lambda epoch, freeze_epochs: True,
 }
+
+
+def freeze_layers(backbone: Backbone, share: float) -> None:
+    """Freeze the first ``share`` of each model's layers, in timm's order; the others learn."""
+    for model in backbone.models:
+        layers = _layers(model)
+        learning = share * (max(layers.values()) + 1)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(layers[name] >= learning)
+
+
+def _layers(model: nn.Module) -> dict[str, int]:
+    """Return the layer of each parameter, counted from the photo on, as layer decay counts them."""
+    if hasattr(model, "group_matcher"):
+        return group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+    return auto_group_layers(model)
 
 
 def load(model: PhotoModel, fold_folder: Path) -> PhotoModel:

@@ -20,9 +20,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lib.errors import one_of, pick
-from lib.learn import heads, loop, models, precision
+from lib.learn import heads, loop, models, precision, sizes
 from lib.learn.batches import Epochs, Photos
-from lib.learn.mixers import make_mixer
+from lib.learn.mixers import Mixer, Within, make_mixer
 from lib.learn.models import PhotoModel
 from lib.learn.precision import Precision
 from lib.learn.training_set import Source, classes, joined_targets
@@ -54,7 +54,8 @@ def model(params: Mapping, task: Task, fold: int = 0, start: Path | None = None)
     set_seed(params["seed"] + fold)
     pretrained = params["pretrained"] and start is None
     made = _model(params, task, pretrained, params["weights_path"])
-    models.check_size(made.backbone, params["image_size"])
+    shown = sizes.by_epoch(params["image_size"], params["size_from"], params["epochs"])
+    models.check_sizes(made.backbone, list(dict.fromkeys(shown)))
     if start is not None:
         models.start_from(made, start)
     return made
@@ -101,16 +102,24 @@ def epochs(
         "epochs",
         "workers",
         "max_batches",
+        "size_from",
     )
     seed = params["seed"] + fold
     return Epochs(
         Photos(sources, params["augment"], params["image_size"], seed),
         classes(task, sources, params["learn"], params["cuts"]),
-        mixer=make_mixer(params["mixer"], params["mixer_alpha"], params["mixer_probability"]),
+        mixer=mixer(params, task),
         accelerator=accelerator,
         memory_format=chosen.memory_format,
         **{name: params[name] for name in names},
     )
+
+
+def mixer(params: Mapping, task: Task) -> Mixer:
+    """Return how photos of a batch are mixed: all of them, or those of one class only."""
+    made = make_mixer(params["mixer"], params["mixer_alpha"], params["mixer_probability"])
+    classes = task.checked_classes(params["mix_within"])
+    return Within(made, task, classes, task.checked_cuts(params["cuts"])) if classes else made
 
 
 def criterion(params: Mapping, task: Task, sources: Sequence[Source]) -> heads.Criterion:
@@ -200,7 +209,8 @@ def learner(
     steps = optimizer(params, model)
     schedule = scheduler(params, steps, data.updates)
     loss = criterion(params, task, sources)
-    return loop.Learner.create(model, loss, steps, schedule, data.accelerator, params["ema_decay"])
+    averages = params["ema_decay"], params["soup_epochs"] > 0
+    return loop.Learner.create(model, loss, steps, schedule, data.accelerator, *averages)
 
 
 def fit(
@@ -212,7 +222,7 @@ def fit(
     after_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
 ) -> PhotoModel:
     """Train a fold to its end and return its best model; a fold that was begun goes on."""
-    names = ("epochs", "patience", "bn_batches")
+    names = ("epochs", "patience", "bn_batches", "soup_epochs")
     loop.fit(
         learner,
         data,
@@ -226,6 +236,6 @@ def fit(
 
 
 def freeze(params: Mapping, model: PhotoModel, epoch: int) -> None:
-    """Freeze or free the backbone for an epoch (from 0); the classifiers always learn."""
+    """Freeze the backbone's first layers for an epoch (from 0), or none; classifiers learn."""
     frozen = pick(models.FREEZES, params["freeze"], "freeze")(epoch, params["freeze_epochs"])
-    model.backbone.requires_grad_(not frozen)
+    models.freeze_layers(model.backbone, params["frozen_layers"] if frozen else 0.0)

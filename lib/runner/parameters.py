@@ -195,6 +195,7 @@ BY_TASK = {  # parameters in the words of the task, and what refuses a word that
     "learn": Task.learned,
     "cuts": lambda task, values: task.checked_cuts(_lists(values)),
     "drop": lambda task, values: task.checked_drop(_lists(values)),
+    "mix_within": lambda task, values: task.checked_classes(_lists(values)),
     "pseudo_thresholds": lambda task, values: [task[name] for name in values],
 }
 

@@ -196,6 +196,14 @@ class Task:
                 raise ParameterError(f"cuts: {name} has no order, so it has no cuts; leave it out")
         return {name: self[name].checked_cuts(values) for name, values in cuts.items()}
 
+    def checked_classes(self, classes: Mapping[str, Sequence]) -> dict[str, list[int]]:
+        """Return the indices of scored classes, by attribute, which are given by name."""
+        named = {
+            name: [one_of(self[name].classes, str(value), f"class of {name}") for value in values]
+            for name, values in classes.items()
+        }
+        return {name: [*map(self[name].classes.index, values)] for name, values in named.items()}
+
     def checked_drop(self, drop: Mapping[str, Sequence]) -> dict[str, list[int]]:
         """Return recorded numbers to leave out, by attribute; unordered ones are given by name."""
         return {name: [self[name].parse(str(v)) for v in values] for name, values in drop.items()}
