@@ -143,6 +143,11 @@ RULES: list[Rule] = [
         "soup_epochs={soup_epochs} must be from 0 to epochs={epochs}",
     ),
     (
+        lambda p: p.soup_epochs and p.patience,
+        "patience={patience} may end a fold before its last epochs, of which soup_epochs="
+        "{soup_epochs} is the mean: set one of them to 0",
+    ),
+    (
         lambda p: p.soup_epochs and not (p.bn_batches or p.body_rests),
         "soup_epochs={soup_epochs} averages weights, for which BatchNorm must be measured again: "
         "set bn_batches, such as 20, with freeze='none'",
