@@ -19,7 +19,8 @@ TESTS = Path(__file__).parent
 PARAMETERS = {
     "backbone": ["test_efficientnet"], "pretrained": False, "image_size": [32, 32],
     "relabel": [], "augment": ["light"], "mixer": "half_face", "dropout": 0.2, "fold_count": 2,
-    "epochs": 3, "batch_size": 16, "max_batches": 3, "precision": "fp32",
+    "epochs": 3, "batch_size": 16, "max_batches": 3, "precision": "fp32", "size_from": 0.5,
+    "soup_epochs": 2, "bn_batches": 2,
 }  # fmt: skip
 MOMENTS = {  # what the killed process runs before the notebook: a function that dies at its moment
     "in an epoch": """
