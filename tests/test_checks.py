@@ -64,6 +64,7 @@ REFUSED = {
     "an age that nobody has": {"drop": {"age": [57, 61]}},
     "a value of no attribute": {"drop": {"ages": [57]}},
     "a cut outside the range": {"cuts": {"age": [30, 61]}},
+    "photos that nothing labels": {"pseudo_data": "work/more"},
     "a threshold of no attribute": {"pseudo_thresholds": {"masks": 0.5}},
     "two origins of the weights": {"init_from": "other", "weights_path": "w.pth"},
     "one file for two backbones": {

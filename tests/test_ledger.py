@@ -36,6 +36,13 @@ def first(tmp_path):
     return csv_named("first", tmp_path)
 
 
+def test_labels_of_other_photos_have_facts_and_no_row(first):
+    record(first, photos="work/more", test_photos_used=True)
+    assert not (first.parent / ledger.FILE).exists()
+    facts = json.loads(first.with_suffix(".json").read_text())
+    assert (facts["photos"], facts["test_photos_used"]) == ("work/more", True)
+
+
 def test_record_writes_the_ledger_and_the_facts(first):
     record(first, test_photos_used=True)
     row = ledger.read(first.parent).iloc[0]
@@ -52,6 +59,8 @@ def test_record_writes_the_ledger_and_the_facts(first):
         **FACTS,
         **CHOICE,
         "sha256": digest,
+        "test_photos_used": True,
+        "photos": "",
     }
 
 

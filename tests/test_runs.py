@@ -20,6 +20,7 @@ PARAMS = {
     "folds": [],
     "workers": 0,
     "pseudo_labels": "",
+    "pseudo_data": "",
     "init_from": "",
 }
 
@@ -169,6 +170,13 @@ def test_test_photos_used_once_stay_known(run, tmp_path):
     assert runs.uses_test_photos(
         str(tmp_path), PARAMS | {"experiment": "second", "init_from": "first"}
     )
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_other_photos_are_no_test_photos_unless_their_labels_come_from_such(tmp_path, used):
+    artefacts.write_json({"test_photos_used": used}, tmp_path / "more.json")
+    other = {"pseudo_labels": "more", "pseudo_data": "x", "submissions_dir": str(tmp_path)}
+    assert runs.uses_test_photos(str(tmp_path), PARAMS | other) is used
 
 
 @pytest.fixture

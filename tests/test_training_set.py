@@ -237,6 +237,40 @@ def test_pseudo_label_errors_say_the_fix(pseudo, test_table):
         pseudo({}, name="none")
 
 
+@pytest.fixture
+def more(tiny_work, tmp_path):
+    """Label the photos of another set, two of which are copies of photos of the tiny set."""
+    images, home = tiny_images(1, test_photos=6), tiny_images()
+    images = images[images["split"] == "eval"].rename(index=lambda key: f"more/{key}")
+    images["sha256"] = [home["sha256"].iloc[0], home["sha256"].iloc[-1], *images.index[2:]]
+    write_tiny_work(tmp_path / "more", images)
+    table = pd.DataFrame(np.eye(18)[:6], images.index, TASK.columns())
+    artefacts.write_table(table, tmp_path / "more.parquet")
+    artefacts.write_json({"test_photos_used": False}, tmp_path / "more.json")
+    asked = {"pseudo_labels": "more", "pseudo_data": str(tmp_path / "more")}
+    return PARAMS | asked | {"submissions_dir": str(tmp_path), "image_size": [32, 32]}
+
+
+def test_photos_of_another_set_are_learned_without_copies_of_photos_of_this_one(more, tiny_work):
+    [source], _ = training_set.added(more, opened(tiny_work))
+    assert source.name == "pseudo-labelled photos of more"
+    assert source.keys.tolist() == [f"more/{k:040x}.jpg" for k in range(2, 6)]
+    assert source.crops.rows(source.keys).tolist() == [2, 3, 4, 5]
+    found = targets.grouped(TASK, source.targets, "label", {})
+    np.testing.assert_allclose(found, np.eye(18)[2:6], atol=1e-6)
+
+
+def test_labels_of_other_photos_than_named_are_refused(more, tiny_work, tmp_path):
+    data = opened(tiny_work)
+    with pytest.raises(DataError, match="labels 0 of the test photos.*name the pseudo_data"):
+        training_set.added(more | {"pseudo_data": ""}, data)
+    with pytest.raises(DataError, match="labels 0 of the photos of work"):
+        training_set.added(more | {"pseudo_data": str(tiny_work)}, data)
+    (tmp_path / "more.json").unlink()
+    with pytest.raises(ArtefactError, match=r"more\.json is missing"):
+        training_set.added(more, data)
+
+
 @pytest.mark.parametrize("cut", [58, 60])
 def test_pseudo_labels_keep_the_groups_of_the_cuts_they_were_made_with(
     pseudo, test_table, tiny_work, cut

@@ -30,15 +30,21 @@ def read(folder: Path) -> pd.DataFrame:
     that no row of the metadata names have gaps (NaN). DataError for a folder without photos, links,
     rows without a photo or with the same one, and photos in no folder of a class.
     """
-    files = scan(folder, ".", "give the folder of the photos")
-    refuse(files.file[files.link], f"{folder}: links are not followed", "copy what they lead to")
+    files = listed(folder)
     photos = _photos(files)
-    if photos.empty:
-        raise DataError(f"{folder}: there are no photos in it or below it ({', '.join(SUFFIXES)})")
     tables = [PurePosixPath(file) for file in files.file[files.name_.isin(METADATA)]]
     told = _metadata(folder, tables, photos) if tables else _classes(folder, photos)
     learned = photos.split == "train"
     return photos[["path", "split"]].join(told.where(learned))
+
+
+def listed(folder: Path) -> pd.DataFrame:
+    """Return all files of a folder as ``index.scan`` does; DataError for links, or no photo."""
+    files = scan(folder, ".", "give the folder of the photos")
+    refuse(files.file[files.link], f"{folder}: links are not followed", "copy what they lead to")
+    if not files.photo.any():
+        raise DataError(f"{folder}: there are no photos in it or below it ({', '.join(SUFFIXES)})")
+    return files
 
 
 def _photos(files: pd.DataFrame) -> pd.DataFrame:

@@ -135,6 +135,11 @@ RULES: list[Rule] = [
         "labels, leave them empty",
     ),
     (
+        lambda p: p.pseudo_data and not p.pseudo_labels,
+        "pseudo_data={pseudo_data!r} has no labels: name the submission that gives them in "
+        "pseudo_labels",
+    ),
+    (
         lambda p: p.bn_batches and p.freeze != "none",
         "bn_batches={bn_batches} would measure what freeze={freeze!r} keeps: set it to 0",
     ),

@@ -190,28 +190,51 @@ def _known(photos: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
 
 
 def pseudo_labelled(params: Mapping, data: TrainingSet, keys: pd.Index | None = None) -> Source:
-    """Return the test photos that an earlier submission is sure of, its probabilities as targets.
+    """Return the photos that an earlier submission is sure of, its probabilities as targets.
 
+    They are the test photos, or those of the work folder ``pseudo_data`` that this set lacks.
     A photo counts where the largest probability of each attribute reaches its threshold. Inside a
     class numbers are spread as in the set's own photos of ``keys`` (None: all). The submission's
     runs must have had the same cuts.
     """
-    table = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.parquet"
-    if not table.exists():
-        raise ArtefactError(f"{table} is missing: write that submission with notebook 04 first")
-    predictions = artefacts.read_parquet(table, "write that submission with notebook 04 again")
+    name, crops, photos = _pseudo_photos(params, data)
+    predictions = _submitted(params)
+    predictions = predictions[predictions.index.isin(photos)]
     sure = predictions[_sure(data.task, predictions, params["pseudo_thresholds"])]
     if sure.empty:
         raise DataError(
-            f"no test photo of {table.name} reaches "
-            f"pseudo_thresholds={params['pseudo_thresholds']} ({SURE} by default): lower them"
+            f"submission {params['pseudo_labels']!r} labels {len(predictions)} of the {name}, and "
+            f"none reaches pseudo_thresholds={params['pseudo_thresholds']} ({SURE} by default): "
+            "lower them, or name the pseudo_data that it was made for"
         )
     classes = {
         part: torch.tensor(sure[data.task.columns(part)].to_numpy(), dtype=torch.float32)
         for part in tables.parts(sure, data.task)
     }
     soft = targets.spread(data.task, classes, data.source(keys).targets, params["cuts"])
-    return Source("pseudo-labelled test photos", data.crops, sure.index, soft)
+    return Source(f"pseudo-labelled {name}", crops, sure.index, soft)
+
+
+def _pseudo_photos(params: Mapping, data: TrainingSet) -> tuple[str, Crops, pd.Index]:
+    """Return name, crops and keys of the photos that may be pseudo-labelled.
+
+    Copies of photos of this set are left out of others: they would be scored, or be test photos.
+    """
+    if not params["pseudo_data"]:
+        return "test photos", data.crops, data.images.index
+    folder = artefacts.resolve(params["pseudo_data"])
+    photos = load_images(folder)
+    known = photos["sha256"].isin(data.images["sha256"].dropna())
+    return f"photos of {folder.name}", open_crops(folder, **geometry(params)), photos.index[~known]
+
+
+def _submitted(params: Mapping) -> pd.DataFrame:
+    """Return the probabilities of the submission that labels photos; it says what made it too."""
+    table = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.parquet"
+    for path in [table, *([table.with_suffix(".json")] if params["pseudo_data"] else [])]:
+        if not path.exists():
+            raise ArtefactError(f"{path} is missing: write that submission with notebook 04 first")
+    return artefacts.read_parquet(table, "write that submission with notebook 04 again")
 
 
 def _sure(task: Task, predictions: pd.DataFrame, thresholds: Mapping[str, float]) -> np.ndarray:

@@ -15,7 +15,13 @@ from lib.runner.stages import Step, needs
 from lib.task.attributes import TASKS
 
 KEY = "facefold"  # where a notebook's metadata keeps the key
-DATA_SETS = ("work_dir", "extra_data")  # parameters that name folders whose tables are read
+TABLES = {  # parameters that name folders, and the files that are read there
+    "work_dir": "*.parquet",
+    "extra_data": "*.parquet",
+    "pseudo_data": "*.parquet",
+    "photos": "*.parquet",
+    "outside": "*.csv",
+}
 
 
 def is_finished(step: Step) -> bool:
@@ -43,8 +49,8 @@ def _files(step: Step) -> Iterator[Path]:
     yield from (PROJECT / Path(path).expanduser() for _, _, path in needs(step))
     for name, value in step.settings.items():
         for path in _paths(value):
-            if name in DATA_SETS:
-                yield from sorted(path.glob("*.parquet"))
+            if name in TABLES:
+                yield from sorted(path.glob(TABLES[name]))
             elif path.is_file():
                 yield path
 

@@ -176,6 +176,7 @@ def plan_batch(
     for step in chain(*plans):
         with faults.collected():
             _check_ledger(step)
+            _check_outside(step)
     faults.tell()  # what is refused would only be missed once more where it is needed
     steps = list(chain(*plans))
     for number, step in enumerate(steps):
@@ -282,6 +283,14 @@ def _check_ledger(step: Step) -> None:
         from lib.score import ledger  # pandas, only where there is one
 
         ledger.read(folder)
+
+
+def _check_outside(step: Step) -> None:
+    """Refuse a folder of another team that lacks a table, before hours of training."""
+    for folder in step.settings.get("outside", []):
+        from lib.score import exchange  # torch, only where there is one
+
+        exchange.hashes(PROJECT / Path(folder).expanduser())
 
 
 def _check_name(step: Step, before: Sequence[Step]) -> None:

@@ -35,13 +35,15 @@ def record(
     oof_score_without_tta: float,
     test_photos_used: bool,
     choice: Mapping[str, object],
+    photos: str = "",
 ) -> None:
     """Append a submission's CSV to the ledger next to it, and write the same facts to its JSON.
 
     ``test_photos_used``: whether a run learned from test photos (pseudo-labels). ``choice``: how
-    classes were decided, and which method was recommended and why; it goes to the JSON alone. A
-    name with the same file hash is not recorded twice. Rows that are there, and the scores that a
-    user typed into them, are never touched.
+    classes were decided, and which method was recommended and why; it goes to the JSON alone.
+    ``photos``: the work folder of other photos than the test photos: there is nothing to upload
+    then, and no row. A name with the same file hash is not recorded twice. Rows that are there, and
+    the scores that a user typed into them, are never touched.
     """
     if not submission.exists():
         raise ArtefactError(f"there is no {submission} to record; write the submission first")
@@ -57,8 +59,10 @@ def record(
         "test_photos_used": "yes" if test_photos_used else "no",
     }
     with FileLock(submission.with_name(f".{FILE}.lock")):
-        _append(row, submission.with_name(FILE))
+        if not photos:
+            _append(row, submission.with_name(FILE))
         more = {"weights": list(weights), "oof_score_without_tta": oof_score_without_tta}
+        more |= {"test_photos_used": test_photos_used, "photos": photos}
         write_json({**facts, **more, **choice}, submission.with_suffix(".json"))
 
 

@@ -10,11 +10,13 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from lib import artefacts
+from lib.data.index import load_images
 from lib.errors import pick
 from lib.face.crops import Crops, geometry, open_crops
 from lib.learn import recipe
 from lib.learn.models import PhotoModel
 from lib.learn.precision import Precision, chosen
+from lib.learn.training_set import with_crops
 from lib.progress import progress
 from lib.score import metrics
 from lib.score.runs import Run, oof_table
@@ -95,15 +97,38 @@ def _viewed_fold(run: Run, split: str, tta: str, fold: int) -> pd.DataFrame:
     table = artefacts.read_cache(path)
     if table is None:
         plain = run.fold_table(fold, split)
-        columns = recipe.columns(run.params, run.task)
         crops = open_crops(artefacts.resolve(run.params["work_dir"]), **geometry(run.params))
-        precision = chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision"))
-        model = recipe.restore(run.params, run.task, run.fold(fold)).to(PartialState().device)
-        what = f"{run.name} fold {fold} {split} {tta}"
-        table = predict(model, crops, plain.index, columns, precision, tta, what)
-        table = table.join(plain.drop(columns=columns))
+        table = _by_fold(run, fold, crops, plain.index, tta, split)
+        table = table.join(plain.drop(columns=list(table)))
         artefacts.write_table(table, path)
     return table
+
+
+def _by_fold(
+    run: Run, fold: int, crops: Crops, keys: Sequence[str], tta: str, photos: str
+) -> pd.DataFrame:
+    """Return what a fold's best model predicts; ``photos`` says of which, on the progress bar."""
+    columns = recipe.columns(run.params, run.task)
+    precision = chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision"))
+    model = recipe.restore(run.params, run.task, run.fold(fold)).to(PartialState().device)
+    what = f"{run.name} fold {fold} {photos} {tta}"
+    return predict(model, crops, keys, columns, precision, tta, what)
+
+
+def unlabelled(run: Run, tta: str, work_dir: str) -> pd.DataFrame:
+    """Return a run's test table through ``tta``; of the photos in ``work_dir``, where it is given.
+
+    Of those, the ones without a crop (they cannot be read) are left out. Nothing is kept.
+    """
+    if not work_dir:
+        return viewed(run, "test", tta)
+    folder = artefacts.resolve(work_dir)
+    crops = open_crops(folder, **geometry(run.params))
+    keys = with_crops(load_images(folder), crops, "eval").index
+    tables = [
+        _by_fold(run, fold, crops, keys, tta, folder.name).assign(fold=fold) for fold in run.folds
+    ]
+    return pd.concat(tables)
 
 
 def scorer(

@@ -304,7 +304,15 @@ def starting_weights(runs_dir: str, init_from: str, person_folds: pd.Series) -> 
 
 def uses_test_photos(runs_dir: str, params: Mapping) -> bool:
     """Tell whether a run, or one that it started from, learned from pseudo-labelled test photos."""
-    if params["pseudo_labels"]:
+    if params["pseudo_labels"] and not params["pseudo_data"]:
+        return True
+    if params["pseudo_labels"] and _labelled_by_test_photos(params):
         return True
     before = params["init_from"]
     return bool(before) and load(runs_dir, before).metrics()["test_photos_used"]
+
+
+def _labelled_by_test_photos(params: Mapping) -> bool:
+    """Tell whether a run that labelled other photos had learned from test photos itself."""
+    path = artefacts.resolve(params["submissions_dir"]) / f"{params['pseudo_labels']}.json"
+    return json.loads(path.read_text())["test_photos_used"]
