@@ -35,7 +35,7 @@ class Outside(NamedTuple):
 
 
 def columns(task: Task, part: str) -> dict[str, str]:
-    """Return the columns of a part in a table of ours, by their names in a CSV."""
+    """Return the columns of a part in our tables, by their names in a CSV."""
     first = "" if part == LABEL else f"{part} "
     names = [f"{first}{name}" for name in task.classes(part)]
     return dict(zip(names, task.columns(part), strict=True))
