@@ -76,6 +76,12 @@ def test_bad_submissions_are_refused_with_their_first_rows(message, kind, tmp_pa
         submission.check(bad, IDS, TASK)
 
 
+def test_labels_that_are_not_uploaded_may_all_be_the_same():
+    submission.check(GOOD.assign(ans=0), IDS, TASK, uploaded=False)
+    with pytest.raises(DataError, match="outside the classes"):
+        submission.check(GOOD.assign(ans=18), IDS, TASK, uploaded=False)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -72,12 +72,14 @@ def sample_ids(sample: Path, task: Task) -> list[str]:
     return ids
 
 
-def check(submission: pd.DataFrame | Path | str, ids: Sequence[str], task: Task) -> None:
+def check(
+    submission: pd.DataFrame | Path | str, ids: Sequence[str], task: Task, uploaded: bool = True
+) -> None:
     """Raise DataError unless ``submission`` (frame or CSV) answers each photo of ``ids`` in order.
 
     Refused: no photos, other columns, photos that are missing, unknown, repeated or in another
-    order, gaps, anything but the classes written as such or probabilities that sum to 1, and the
-    same answer in every row.
+    order, gaps, anything but the classes written as such or probabilities that sum to 1, and, of
+    what is ``uploaded``, the same answer in every row.
     """
     frame = submission if isinstance(submission, pd.DataFrame) else _read(Path(submission), task)
     if list(frame.columns) != columns(task):
@@ -93,7 +95,7 @@ def check(submission: pd.DataFrame | Path | str, ids: Sequence[str], task: Task)
     probable = task.answer.format == "probabilities"
     check_answers = _check_probabilities if probable else _check_classes
     check_answers(text, task)
-    if len(text) > 1 and (text.nunique() == 1).all():
+    if uploaded and len(text) > 1 and (text.nunique() == 1).all():
         raise DataError(
             f"all {len(text)} rows answer {', '.join(text.iloc[0])}: that is a sample or a broken "
             "model, not a prediction"
@@ -169,6 +171,7 @@ def write(
     task: Task,
     submissions_dir: Path,
     decided: pd.DataFrame | None = None,
+    uploaded: bool = True,
 ) -> Path:
     """Write the predictions of ``table`` as ``submissions_dir/name.csv``; return its path.
 
@@ -185,7 +188,7 @@ def write(
     path, place = submissions_dir / f"{name}.csv", pd.Series(range(len(ids)), list(ids))
     rows = answers(table if decided is None else decided, task)
     frame = rows.sort_values(rows.columns[0], key=lambda photos: photos.map(place))
-    check(frame, ids, task)
+    check(frame, ids, task, uploaded)
     text = frame.to_csv(index=False, lineterminator="\n", float_format="%.7g").encode()
     if path.exists() and path.read_bytes() != text:
         raise ParameterError(
