@@ -1,5 +1,7 @@
 """The study: which runs take part, what is joined, and what a difference is."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from lib import artefacts
 from lib.errors import ArtefactError
 from lib.explain import study
 from lib.plots import study as figures
-from lib.score import intervals, predict, runs
+from lib.score import decisions, intervals, predict, runs
 
 matplotlib.use("Agg")
 KEYS = pd.Index([f"photo{k}" for k in range(36)], name="key")
@@ -50,7 +52,8 @@ def folder(tmp_path, monkeypatch):
 def test_runs_are_found_by_their_names_and_single_ones_are_joined(folder):
     found, task = study.find(str(folder), "baseline")
     tables = study.tables(found, task, "baseline", "hflip")
-    variants = {"baseline", "better", "baseline + hflip", study.JOINED}
+    added = {f"baseline + {one}" for one in ("hflip", "expected_f1")}
+    variants = {"baseline", "better", study.JOINED, *added}
     assert set(tables) == {(variant, seed) for variant in variants for seed in (0, 1)}
     scores = study.scores(tables, task).set_index(["variant", "seed"])
     assert scores.loc[(study.JOINED, 1), "macro_f1"] == 1
@@ -70,6 +73,17 @@ def test_a_variants_mean_over_seeds_has_its_interval_over_people(folder):
     assert table.loc["better", ["low", "high"]].tolist() == pytest.approx(limits)
 
 
+def test_the_decision_is_a_variant_only_where_the_metric_is_macro_f1(folder):
+    found, task = study.find(str(folder), "baseline")
+    decided = study.tables(found, task, "baseline", "hflip")["baseline + expected_f1", 0]
+    oof = found["baseline", 0].oof()
+    expected = decisions.expected_f1(oof[TASK.columns()].to_numpy())
+    assert decided[TASK.columns()].to_numpy().argmax(1).tolist() == expected.tolist()
+    other = replace(task, metric="log_loss")
+    names = {variant for variant, _ in study.tables(found, other, "baseline", "hflip")}
+    assert names == {"baseline", "better", "baseline + hflip", study.JOINED}
+
+
 def test_a_missing_baseline_names_the_variants_that_there_are(folder):
     with pytest.raises(ArtefactError, match="better.*did you mean 'baseline'"):
         study.find(str(folder), "basline")
@@ -87,7 +101,8 @@ def test_a_variant_is_shown_if_neither_people_nor_seeds_could_reverse_it(folder)
     tables = study.tables(found, task, "baseline", "hflip")
     scores = study.scores(tables, task)
     summary = study.summary(tables, scores, task, "baseline")
-    assert set(summary.index) == {"better", "baseline + hflip", study.JOINED}
+    added = {f"baseline + {one}" for one in ("hflip", "expected_f1")}
+    assert set(summary.index) == {"better", study.JOINED, *added}
     by_seed = scores.set_index(["variant", "seed"])["macro_f1"]
     gains = by_seed["better"] - by_seed["baseline"]
     better, same = summary.loc["better"], summary.loc["baseline + hflip"]

@@ -9,13 +9,14 @@ import pandas as pd
 from lib import artefacts
 from lib.errors import ArtefactError, nearest
 from lib.explain import paired
-from lib.score import ensemble, intervals, metrics, predict, runs
+from lib.score import decisions, ensemble, intervals, metrics, predict, runs
 from lib.score.runs import Run
 from lib.task.attributes import Task
 
 Runs = Mapping[tuple[str, int], Run]  # by (variant, seed)
 Tables = dict[tuple[str, int], pd.DataFrame]  # out-of-fold tables by (variant, seed)
 JOINED = "one run per attribute"  # the variant that single-attribute runs are joined to
+DECISION = "expected_f1"  # a variant of the baseline that learns nothing
 
 
 def find(runs_dir: str, baseline: str) -> tuple[Runs, Task]:
@@ -35,8 +36,9 @@ def find(runs_dir: str, baseline: str) -> tuple[Runs, Task]:
 def tables(found: Runs, task: Task, baseline: str, tta: str) -> Tables:
     """Return the out-of-fold table of each variant and seed, on the official labels.
 
-    Runs that learn some of the attributes only are joined to one variant; ``<baseline> + <tta>`` is
-    the baseline through the views of ``tta``.
+    Runs that learn some of the attributes only are joined to one variant. Variants that need no
+    training are ``<baseline> + <tta>``, its models through the views of ``tta``, and ``<baseline> +
+    expected_f1``, its probabilities by that decision, where the task's metric is macro F1.
     """
     table: dict = {}
     single: defaultdict[int, dict] = defaultdict(dict)
@@ -47,6 +49,10 @@ def tables(found: Runs, task: Task, baseline: str, tta: str) -> Tables:
             single[seed][run.name] = run.oof()
         if variant == baseline:
             table[f"{baseline} + {tta}", seed] = predict.viewed(run, "oof", tta)
+            if DECISION in decisions.sensible(task, "soft"):
+                oof = run.oof()
+                decided = decisions.decide(oof, oof, task, DECISION)
+                table[f"{baseline} + {DECISION}", seed] = decided
     joined = {(JOINED, seed): ensemble.join_attributes(one, task) for seed, one in single.items()}
     return table | joined
 
