@@ -6,7 +6,9 @@ import pytest
 from conftest import TASK
 
 from lib import artefacts
-from lib.errors import ArtefactError, DataError
+from lib.errors import ArtefactError, DataError, ParameterError
+from lib.runner import finished
+from lib.runner.stages import plan, read_layer
 from lib.score import ensemble, exchange, nested, runs
 from lib.task.attributes import parse
 
@@ -109,6 +111,28 @@ def test_what_is_no_member_is_refused_with_its_reason(run, theirs):
     (theirs / "oof.csv").unlink()
     with pytest.raises(ArtefactError, match="without out-of-fold probabilities nobody knows"):
         exchange.members([str(theirs)], {"mine": run}, TASK)
+
+
+@pytest.fixture
+def ensemble_step(theirs, tmp_path):
+    """Return a function that plans an ensemble with the member from outside."""
+    path = tmp_path / "outside.yaml"
+    path.write_text(f"stages: [ensemble]\nruns: []\noutside: [{theirs}]\n")
+    return lambda: plan([read_layer(path)])[0]
+
+
+def test_a_lacking_table_is_told_before_anything_starts(ensemble_step, theirs):
+    assert ensemble_step().settings["outside"] == [str(theirs)]
+    (theirs / "test.csv").unlink()
+    with pytest.raises(ParameterError, match=r"test\.csv is missing: a member from outside needs"):
+        ensemble_step()
+
+
+def test_a_step_is_not_finished_when_a_table_from_outside_has_changed(ensemble_step, theirs):
+    before = finished.key(ensemble_step())
+    assert finished.key(ensemble_step()) == before
+    (theirs / "oof.csv").write_text("other")
+    assert finished.key(ensemble_step()) != before
 
 
 def changed(table, place, value):

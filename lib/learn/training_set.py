@@ -203,9 +203,10 @@ def pseudo_labelled(params: Mapping, data: TrainingSet, keys: pd.Index | None = 
     sure = predictions[_sure(data.task, predictions, params["pseudo_thresholds"])]
     if sure.empty:
         raise DataError(
-            f"submission {params['pseudo_labels']!r} labels {len(predictions)} of the {name}, and "
-            f"none reaches pseudo_thresholds={params['pseudo_thresholds']} ({SURE} by default): "
-            "lower them, or name the pseudo_data that it was made for"
+            f"submission {params['pseudo_labels']!r} labels {len(predictions)} of the {name} (not "
+            "counting copies of photos of this set), and none reaches pseudo_thresholds="
+            f"{params['pseudo_thresholds']} ({SURE} by default): lower them, or name the "
+            "pseudo_data that it was made for"
         )
     classes = {
         part: torch.tensor(sure[data.task.columns(part)].to_numpy(), dtype=torch.float32)
