@@ -59,7 +59,7 @@ def remove(path: Path) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name; rename it to ``path`` when the block ends well, else remove it.
 
-    A full disk is an ArtefactError, and leaves what was at ``path`` whole.
+    The block makes a file or a folder of that name. A full disk is an ArtefactError, and leaves what was at ``path`` whole.
     """
     with full_disk_told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def atomic(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
 
 
 @contextmanager

@@ -72,12 +72,13 @@ def test_the_fallback_is_the_median_box_scaled_to_the_photo():
         [[10, 20, 50, 60], [40, 60, 120, 140], [np.nan] * 4, [np.nan] * 4], list("abcd"), faces.BOX
     )
     found["status"] = ["detected", "low", "fallback", "unreadable"]
-    filled = faces.fill_fallback(found, images)
+    filled = faces.fill_fallback(found, images, faces.typical_box(found, images))
     np.testing.assert_allclose(
         filled.loc["c", faces.BOX].astype(float), [0.15 * 400, 0.25 * 800, 0.55 * 400, 0.65 * 800]
     )
     assert filled.loc["d", faces.BOX].isna().all()
-    alone = faces.fill_fallback(found.loc[["c"]], images)
+    lost = found.loc[["c"]]
+    alone = faces.fill_fallback(lost, images, faces.typical_box(lost, images))
     np.testing.assert_allclose(
         alone.loc["c", faces.BOX].astype(float) / [400, 800, 400, 800], faces.TYPICAL
     )

@@ -67,12 +67,12 @@ def _test(path: Path, settings: Mapping, files: pd.DataFrame) -> pd.DataFrame:
     keys = pd.Series(table.get(column, table.get(ID)), dtype=str).str.strip()
     paths = _checked(keys, path)
     if column not in table:
-        paths = keys.map(_by_stem(files)).fillna(keys)
+        paths = keys.map(by_stem(files)).fillna(keys)
     facts = {"split": "eval", "person": "", "id": ""}
     return pd.DataFrame({"key": keys, "path": paths}).assign(**facts)
 
 
-def _by_stem(files: pd.DataFrame) -> pd.Series:
+def by_stem(files: pd.DataFrame) -> pd.Series:
     """Return the path of each photo by its name without suffix; the first where there are two."""
     photos = files[files.photo]
     stems = photos.name_.map(lambda name: PurePosixPath(name).stem)

@@ -19,7 +19,7 @@ import pandas as pd
 from lib.artefacts import fingerprint, read_cache, read_table, resolve, write_table
 from lib.data.issues import state_names, states
 from lib.data.photos import read
-from lib.errors import pick
+from lib.errors import ArtefactError, pick
 from lib.progress import progress
 from lib.task.attributes import Task
 from lib.workers import even_shares, one_process, thread_pool
@@ -74,16 +74,25 @@ def choose(candidates: np.ndarray, width: int, height: int) -> tuple[np.ndarray,
     return best, "detected" if best[4] >= SURE else "low"
 
 
-def fill_fallback(faces: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Return ``faces`` with the median box, in shares of the photo, where no face was accepted."""
-    sides = images[["width", "height", "width", "height"]].reindex(faces.index)
-    size = sides.to_numpy(float, na_value=np.nan)
-    found, lost = faces.status.isin(["detected", "low"]), (faces.status == "fallback").to_numpy()
-    shares = faces.loc[found, BOX].to_numpy() / size[found]
-    box = np.median(shares, axis=0) if len(shares) else np.array(TYPICAL)
+def typical_box(faces: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    """Return the median box (4,) of accepted faces, in shares of the photo."""
+    found = faces.status.isin(["detected", "low"])
+    shares = faces.loc[found, BOX].to_numpy() / _sides(faces, images)[found]
+    return np.median(shares, axis=0) if len(shares) else np.array(TYPICAL)
+
+
+def fill_fallback(faces: pd.DataFrame, images: pd.DataFrame, box: np.ndarray) -> pd.DataFrame:
+    """Return ``faces`` with ``box``, in shares of the photo, where no face was accepted."""
+    lost = (faces.status == "fallback").to_numpy()
     faces = faces.copy()
-    faces.loc[lost, BOX] = box * size[lost]
+    faces.loc[lost, BOX] = box * _sides(faces, images)[lost]
     return faces
+
+
+def _sides(faces: pd.DataFrame, images: pd.DataFrame) -> np.ndarray:
+    """Return width, height, width, height of each face's photo: (n, 4)."""
+    sides = images[["width", "height", "width", "height"]].reindex(faces.index)
+    return sides.to_numpy(float, na_value=np.nan)
 
 
 def load_faces(work_dir: str | Path) -> pd.DataFrame:
@@ -107,11 +116,37 @@ def build_faces(
     with one_process(path):
         if _module(detector):
             known = _search(images, data_dir, path.with_name(DETECTIONS), detector, workers)
-            faces = fill_fallback(known.reindex(images.index), images)
+            faces = known.reindex(images.index)
+            faces = fill_fallback(faces, images, typical_box(faces, images))
         else:
             faces = _whole(images, fingerprints(images, detector))
         write_table(faces, path)
     return faces
+
+
+def find_faces(
+    images: pd.DataFrame, data_dir: str | Path, detector: str, box: np.ndarray
+) -> pd.DataFrame:
+    """Return what ``build_faces`` does for readable photos, with a fallback ``box``; kept nowhere.
+
+    ``images`` has file, width and height; ``source`` is empty.
+    """
+    if not _module(detector):
+        return _whole(images, "")
+    files = (resolve(data_dir) / images.file).tolist()
+    rows = pd.DataFrame(detect_files(files, detector), images.index, [*RAW, "status"])
+    return fill_fallback(rows.assign(source=""), images, box)
+
+
+def detector_of(faces: pd.DataFrame, images: pd.DataFrame) -> str:
+    """Return the detector that made ``faces``; ArtefactError if it works otherwise now."""
+    for name in DETECTORS:
+        if faces.source.equals(fingerprints(images, name).reindex(faces.index)):
+            return name
+    raise ArtefactError(
+        "faces.parquet is of other photos or of another version of the detectors "
+        f"({', '.join(DETECTORS)}): run notebook 02 again"
+    )
 
 
 def _module(detector: str) -> Any:
@@ -127,7 +162,7 @@ def fingerprints(images: pd.DataFrame, detector: str = "mtcnn") -> pd.Series:
     return pd.Series([fingerprint(content, settings) for content in images.sha256], images.index)
 
 
-def _whole(images: pd.DataFrame, sources: pd.Series) -> pd.DataFrame:
+def _whole(images: pd.DataFrame, sources: pd.Series | str) -> pd.DataFrame:
     """Return faces that are whole photos, for tasks that need no detector."""
     width, height = images.width.astype(float), images.height.astype(float)
     box = {"x0": 0 * width, "y0": 0 * height, "x1": width, "y1": height}

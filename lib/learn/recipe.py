@@ -63,7 +63,12 @@ def model(params: Mapping, task: Task, fold: int = 0, start: Path | None = None)
 
 def restore(params: Mapping, task: Task, fold_folder: Path) -> PhotoModel:
     """Return the best model of a finished fold, in evaluation mode; no other weights are read."""
-    return models.load(_model(params, task, False, ""), fold_folder)
+    return models.load(untrained(params, task), fold_folder)
+
+
+def untrained(params: Mapping, task: Task) -> PhotoModel:
+    """Return a run's model without weights that mean anything: its checkpoints are to be loaded."""
+    return _model(params, task, False, "")
 
 
 def _model(params: Mapping, task: Task, pretrained: bool, weights_path: str) -> PhotoModel:

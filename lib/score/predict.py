@@ -57,6 +57,15 @@ def with_views(model: PhotoModel, tta: str, image_size: Sequence[int]) -> nn.Mod
 
 
 @torch.inference_mode()
+def forward(viewed: nn.Module, pixels: np.ndarray, precision: Precision) -> np.ndarray:
+    """Return probabilities (N, columns) of stored crops (N, H, W, 3) uint8, through the views."""
+    device = next(viewed.parameters()).device
+    images = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    images = images.contiguous(memory_format=precision.memory_format)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision.mixed_precision == "bf16"):
+        return viewed(images).float().cpu().double().numpy()
+
+
 def predict(
     model: PhotoModel,
     crops: Crops,
@@ -67,16 +76,11 @@ def predict(
     description: str = "predict",
 ) -> pd.DataFrame:
     """Return a table (index: key) of probability ``columns``, in which each part sums to 1."""
-    device = next(model.parameters()).device
     viewed, rows = with_views(model, tta, crops.image_size), crops.rows(keys)
-    batches = []
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision.mixed_precision == "bf16"):
-        for start in progress(range(0, len(rows), BATCH_SIZE), description, unit="batch"):
-            pixels = torch.from_numpy(crops.pixels[rows[start : start + BATCH_SIZE]])
-            images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-            images = images.contiguous(memory_format=precision.memory_format)
-            batches.append(viewed(images).float().cpu())
-    values = torch.cat(batches).double().numpy() if batches else np.zeros((0, len(columns)))
+    values = np.zeros((len(rows), len(columns)))
+    for start in progress(range(0, len(rows), BATCH_SIZE), description, unit="batch"):
+        batch = slice(start, start + BATCH_SIZE)
+        values[batch] = forward(viewed, crops.pixels[rows[batch]], precision)
     table = pd.DataFrame(values, pd.Index(keys, name="key"), list(columns))
     return normalised(table, model.task)
 
