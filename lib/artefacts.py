@@ -59,7 +59,8 @@ def remove(path: Path) -> None:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary name; rename it to ``path`` when the block ends well, else remove it.
 
-    The block makes a file or a folder of that name. A full disk is an ArtefactError, and leaves what was at ``path`` whole.
+    The block makes a file or a folder of that name. A full disk is an ArtefactError, and leaves
+    what was at ``path`` whole.
     """
     with full_disk_told(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,7 @@
 
 Wortsman et al. 2022, Model soups: averaging weights of multiple fine-tuned models improves accuracy
 without increasing inference time, arXiv 2203.05482. It works where the models started from the same
-weights. BatchNorm's statistics do not average well: measure them again (Izmailov et al. 2018,
-Averaging weights leads to wider optima and better generalization, arXiv 1803.05407).
+weights and have not gone far from them. BatchNorm's statistics are averaged like weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence

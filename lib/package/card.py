@@ -53,8 +53,8 @@ def _what(facts: Mapping, task: Task) -> str:
     classes = "; ".join(f"{name}: {', '.join(task.classes(name))}" for name in task.names)
     return (
         f"Models: {models}, of the runs {named}. They predict from a photo: {classes}. Views: "
-        f"`{facts['tta']}`, vote: `{facts['vote']}`, decision: `{facts['decision']}`. They reproduce "
-        f"the file with SHA-256 `{facts['sha256']}`"
+        f"`{facts['tta']}`, vote: `{facts['vote']}`, decision: `{facts['decision']}`. They "
+        f"reproduce the file with SHA-256 `{facts['sha256']}`"
         + (", but for the answers that fewer models change." if facts["slim"]["way"] else ".")
     )
 
@@ -99,7 +99,7 @@ def _scores(facts: Mapping, oof: Tables, task: Task) -> str:
     groups = {name: intervals.by_class(table, task, name).reset_index() for name in task.names}
     return "\n\n".join([
         f"Out-of-fold scores of all folds: {table['person'].nunique()} people (or photos, where no "
-        "people are known). `low` and `high` are 95 % intervals of a bootstrap over people. Whatever "
+        "people are known). `low` and `high` are 95 % intervals of a bootstrap over people. What "
         "vote and decision learn from labels is learned from other people than those scored.",
         _markdown(pd.DataFrame(rows)),
         *(f"By {name}, F1 of each class:\n\n{_markdown(f1)}" for name, f1 in groups.items()),
@@ -116,11 +116,11 @@ def _slim(facts: Mapping, task: Task) -> str:
     found = dict(facts["slim"])
     kept = {run: list(paths) for run, paths in facts["checkpoints"].items()}
     lines = [
-        f"`--slim {found.pop('way')}` kept of each run: {kept}. The scores above are those of **all** "
-        "folds. A soup was trained on everyone, so it has no out-of-fold score. The best folds were "
-        "chosen by the people that each has validated, who are others for each fold: such a choice "
-        "is mostly luck. Where answers were given to a greedy soup, it was chosen by them, so its "
-        "score below is too good.",
+        f"`--slim {found.pop('way')}` kept of each run: {kept}. The scores above are those of "
+        "**all** folds. A soup was trained on everyone, so it has no out-of-fold score. The best "
+        "folds were chosen by the people that each has validated, other people for each fold: "
+        "such a choice is mostly luck. A greedy soup was chosen by the answers that score it "
+        "here, so its score is too good.",
         f"Test photos whose answer changes: {100 * found.pop('answers changed'):.1f} %.",
     ]
     given = f"{task.metric} on the test photos with answers"

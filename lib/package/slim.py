@@ -9,26 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.optim.swa_utils import update_bn
 
-from lib.data.index import load_images
 from lib.errors import DataError, ParameterError, some
-from lib.face import crops
 from lib.learn import soups
-from lib.learn.training_set import with_crops
 from lib.package import checkpoints
 from lib.package.checkpoints import State
 from lib.score import decisions, ensemble, metrics, submission
 from lib.score.ensemble import Tables
-from lib.score.predict import BATCH_SIZE
 from lib.score.runs import Run
 from lib.task.attributes import LABEL, Task
 from lib.textfiles import read_rows
 
 SOUPS = ("uniform", "greedy")
-STATISTICS = 1024  # training photos, at most, on which a soup's BatchNorm is measured again
 
 
 def check(way: str, answers: Path | None) -> None:
@@ -53,7 +45,7 @@ def keep(run: Run, way: str, labels: pd.Series, tta: str) -> dict[str, State]:
     names = list(found)
     if way == "greedy":
         names = soups.greedy(found, lambda state: _score(run, state, labels, tta))
-    return {"+".join(names): soup(run, [found[name] for name in names])}
+    return {"+".join(names): soups.uniform([found[name] for name in names])}
 
 
 def best_folds(run: Run, way: str) -> list[str]:
@@ -65,28 +57,8 @@ def best_folds(run: Run, way: str) -> list[str]:
     return [str(fold) for fold in sorted(folds)]
 
 
-def soup(run: Run, states: list[State]) -> State:
-    """Return the uniform soup of a run's folds, BatchNorm measured again on training photos."""
-    model = checkpoints.model(run, soups.uniform(states))
-    stored = crops.open_crops(run.params["work_dir"], **crops.geometry(run.params))
-    photos = with_crops(load_images(run.params["work_dir"]), stored, "train")
-    keys = photos.index.to_series().sample(frac=1, random_state=0)[:STATISTICS]
-    rows = np.array_split(stored.rows(keys), max(1, len(keys) // BATCH_SIZE))
-    device = next(model.parameters()).device
-    update_bn((_images(stored, each).to(device) for each in rows), model)
-    return model.state_dict()
-
-
-def _images(stored: crops.Crops, rows: np.ndarray) -> Tensor:
-    """Return the central cuts (N, 3, H, W) of stored crops."""
-    (height, width), (h, w) = stored.pixels.shape[1:3], stored.image_size
-    top, left = (height - h) // 2, (width - w) // 2
-    pixels = torch.from_numpy(stored.pixels[rows]).permute(0, 3, 1, 2).float()
-    return pixels[:, :, top : top + h, left : left + w]
-
-
 def _score(run: Run, state: State, labels: pd.Series, tta: str) -> float:
-    found = table(run, {"soup": soup(run, [state])}, tta, labels.index)
+    found = table(run, {"soup": state}, tta, labels.index)
     return metrics.score(found.assign(label=labels), run.task)
 
 

@@ -14,7 +14,7 @@ LIST = "requirements.txt"  # in a package
 FOLDER = "wheels"
 GIVEN = ("torch", "torchvision")  # gigabytes, and in every image of a code competition
 NEEDED = (
-    *GIVEN, "accelerate", "albumentations", "facenet-pytorch", "filelock", "huggingface-hub",
+    *GIVEN, "accelerate", "albumentations", "facenet-pytorch", "filelock", "huggingface_hub",
     "numpy", "opencv-python-headless", "pandas", "pillow", "psutil", "pyarrow", "PyYAML",
     "safetensors", "scikit-learn", "scipy", "threadpoolctl", "timm", "tqdm", "ttach",
 )  # fmt: skip
