@@ -152,8 +152,8 @@ def answer(sealed: Sealed, folder: Path, files: pd.Series, strict: bool = False)
         )
     facts, task = sealed.facts, sealed.task
     oof = {name: run.oof() for name, run in sealed.runs.items()}
-    whole = (ensemble.complete(each, task) for each in (oof, tables))
-    known, voted = ensemble.combine(*whole, task, facts["vote"], facts["weights"])
+    oof, tables = (ensemble.complete(each, task) for each in (oof, tables))
+    known, voted = ensemble.combine(oof, tables, task, facts["vote"], facts["weights"])
     prior = pd.DataFrame(facts["prior"], pd.Index(lost, name="key"))
     table = pd.concat([voted, prior[list(voted)]]) if lost else voted
     return Answers(table, decisions.decide(known, table, task, facts["decision"]), lost)

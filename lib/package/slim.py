@@ -112,6 +112,6 @@ def cost(
 
 
 def _decided(row: Mapping, known: Tables, test: Tables, task: Task) -> pd.DataFrame:
-    whole = [ensemble.complete(tables, task) for tables in (known, test)]
-    oof, table = ensemble.combine(*whole, task, row["vote"], row["weights"])
+    known, test = (ensemble.complete(tables, task) for tables in (known, test))
+    oof, table = ensemble.combine(known, test, task, row["vote"], row["weights"])
     return decisions.decide(oof, table, task, row["decision"])
