@@ -45,11 +45,11 @@ def trial(recipe_file: str, task: Task, count: int, folder: Path) -> Trial:
     """Make ``count`` hard synthetic people below ``folder``, and read the recipe's parameters."""
     defaults, given = training.parameters(), read_yaml(resolve(recipe_file))
     params = defaults | {name: given[name] for name in given.keys() & defaults.keys()}
-    places = {"data_dir": str(folder / "data"), "work_dir": str(folder / "work")}
-    params |= places | {"task": task.name}
-    people.make(places["data_dir"], count, eval_people=6, hard=True)
-    images, _ = index.build_images(**places, task=task, layout="competition", layout_settings={})
-    build_faces(images, **places)
+    data_dir, work_dir = str(folder / "data"), str(folder / "work")
+    params |= {"data_dir": data_dir, "work_dir": work_dir, "task": task.name}
+    people.make(data_dir, count, eval_people=6, hard=True)
+    images, _ = index.build_images(data_dir, work_dir, task, "competition", {})
+    build_faces(images, data_dir, work_dir)
     data = training_set.load(params, task)
     assigned = folds.assign(folds.balanced_over(data.recorded, task), task, "holdout", FOLDS, 0)
     return Trial(params, task, data, *folds.divide(data.recorded, assigned, FOLD), folder)
