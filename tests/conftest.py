@@ -18,7 +18,7 @@ from lib.task.attributes import load
 TASK = load("mask")
 LONGEST = (
     "test_chain", "test_digits", "test_glasses", "test_shortcut", "test_sweep", "test_recipes",
-    "test_kill", "test_batch", "test_bench", "test_train_notebook", "test_turns",
+    "test_kill", "test_batch", "test_bench", "test_train_notebook", "test_turns", "test_package",
 )  # fmt: skip
 PARAMS = {name: value.default for name, value in declared(notebook_of("train")).items()}
 STEMS = {**{f"mask{k}": 0 for k in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
