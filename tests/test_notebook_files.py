@@ -17,7 +17,7 @@ from lib.face import background, faces, geometry
 from lib.learn import augment, heads, losses, mixers, models, precision, recipe, samplers, tracking
 from lib.runner.parameters import NOTEBOOKS, declared
 from lib.runner.stages import STAGES, notebook_of, plan, read_layer
-from lib.score import decisions, ensemble, predict
+from lib.score import decisions, ensemble, groups, predict
 
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 PARAMETER_FILES = [
@@ -188,6 +188,7 @@ CHOICES = {
     "04_ensemble_tta": {
         "vote": ensemble.WAYS,
         "decision": decisions.DECISIONS,
+        "group_test": groups.GROUPINGS,
         "tta": predict.VIEWS,
         "compare_tta": [view for view in predict.VIEWS if view != "none"],
     },

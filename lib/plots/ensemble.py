@@ -7,14 +7,20 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from lib.artefacts import resolve
+from lib.data.photos import read
+from lib.plots.grid import grid
 from lib.score import ensemble, metrics
 from lib.score.nested import Comparison, Method
+from lib.score.same_person import Grouping
 from lib.task.attributes import LABEL, Task
 
 GREYS = "Greys"  # dark is much, on screen and on paper
 FEW = 40  # classes up to which each has its number, its bar and its place
 TALLEST = 16  # inches
+ROWS, COLUMNS = 6, 8  # of photos in the figure of clusters
 
 
 def tta_gain(frame: pd.DataFrame, metric: str) -> Axes | None:
@@ -169,3 +175,23 @@ def _shares(test: pd.DataFrame, oof: pd.DataFrame, task: Task, part: str) -> Axe
     title = f"Largest shift: {shift.index[0]}, {before:.1%} to {after:.1%}"
     axes.set(title=title, xlabel="share of photos", ylabel="class")
     return axes
+
+
+def clusters(found: Grouping | None, images: pd.DataFrame, data_dir: str) -> Figure | None:
+    """Show the photos of a few clusters of test photos, each in a row; say so where there are none.
+
+    ``found`` is what ``same_person.find`` has found in ``images``.
+    """
+    if found is None:
+        print("group_test='none': no clusters were made.")
+        return None
+    sizes = found.test.clusters.value_counts()
+    shared = sizes[sizes > 1]
+    drawn = shared.sample(min(ROWS, len(shared)), random_state=0)
+    pictures: list[np.ndarray | None] = []
+    for cluster in drawn.index:
+        keys = found.test.clusters.index[found.test.clusters == cluster][:COLUMNS]
+        row = [read(resolve(data_dir) / file) for file in images.loc[keys, "file"]]
+        pictures += [*row, *[None] * (COLUMNS - len(row))]
+    title = f"{len(drawn)} of {len(shared)} clusters; {(sizes == 1).sum()} photos are alone"
+    return grid(pictures, [""] * len(pictures), title, COLUMNS)

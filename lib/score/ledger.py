@@ -34,16 +34,19 @@ def record(
     oof_score: float,
     oof_score_without_tta: float,
     test_photos_used: bool,
+    together: bool = False,
     choice: Mapping[str, object],
     photos: str = "",
 ) -> None:
     """Append a submission's CSV to the ledger next to it, and write the same facts to its JSON.
 
-    ``test_photos_used``: whether a run learned from test photos (pseudo-labels). ``choice``: how
-    classes were decided, and which method was recommended and why; it goes to the JSON alone.
-    ``photos``: the work folder of other photos than the test photos: there is nothing to upload
-    then, and no row. A name with the same file hash is not recorded twice. Rows that are there, and
-    the scores that a user typed into them, are never touched.
+    ``test_photos_used``: whether a run learned from test photos (pseudo-labels). ``together``:
+    whether the answer for one test photo depends on other ones; the column ``test_photos_used``
+    says "together" then, and "yes" where a run learned from them. ``choice``: how classes were
+    decided, and which method was recommended and why; it goes to the JSON alone. ``photos``: the
+    work folder of other photos than the test photos: there is nothing to upload then, and no row.
+    A name with the same file hash is not recorded twice. Rows that are there, and the scores that a
+    user typed into them, are never touched.
     """
     if not submission.exists():
         raise ArtefactError(f"there is no {submission} to record; write the submission first")
@@ -56,7 +59,7 @@ def record(
         "runs": ";".join(runs),
         "oof_score": "" if math.isnan(oof_score) else f"{oof_score:.5f}",
         "commit": git_commit(),
-        "test_photos_used": "yes" if test_photos_used else "no",
+        "test_photos_used": _used(test_photos_used, together),
     }
     with FileLock(submission.with_name(f".{FILE}.lock")):
         if not photos:
@@ -64,6 +67,10 @@ def record(
         more = {"weights": list(weights), "oof_score_without_tta": oof_score_without_tta}
         more |= {"test_photos_used": test_photos_used, "photos": photos}
         write_json({**facts, **more, **choice}, submission.with_suffix(".json"))
+
+
+def _used(learned: bool, together: bool) -> str:
+    return "yes" if learned else "together" if together else "no"
 
 
 def _append(row: dict[str, str], path: Path) -> None:

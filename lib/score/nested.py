@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
 
 from lib.errors import DataError
 from lib.score import decisions, ensemble, intervals, metrics
+from lib.score.between import Between
 from lib.score.ensemble import Tables
 from lib.task.attributes import Task
 
@@ -25,6 +26,7 @@ Pair = tuple[Tables, Tables]
 
 OUTER_FOLDS = 5  # where the runs do not share their folds
 FEWEST = 20  # as many validated people are needed to learn something
+PLAIN = Between()
 VOTES = ("best", *ensemble.VOTES, "greedy", "stacked")  # the simplest first: one run, not many
 
 
@@ -69,13 +71,17 @@ def _people(tables: Tables) -> int:
 
 
 def estimate(
-    tables: Tables, task: Task, methods: Sequence[Method], weights: Sequence[float] = ()
+    tables: Tables,
+    task: Task,
+    methods: Sequence[Method],
+    weights: Sequence[float] = (),
+    between: Between = PLAIN,
 ) -> dict[Method, pd.DataFrame]:
     """Return each method's out-of-fold table, in which nobody influences what scores them.
 
     ``tables`` are out-of-fold tables of whole runs, ``weights`` the user's, for methods that take
-    them. Rows are in the order of the first table. DataError if a method learns and there are fewer
-    than FEWEST people.
+    them; ``between`` is done to all of them before classes are chosen. Rows are in the order of the
+    first table. DataError if a method learns and there are fewer than FEWEST people.
     """
     aligned = ensemble.align(tables, task)
     keys = next(iter(aligned.values())).index
@@ -86,22 +92,24 @@ def estimate(
     @cache
     def combined(vote: str, learns: bool) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
         weights = given.get(vote, ())
-        return [ensemble.combine(*pair, task, vote, weights) for pair in splits[learns]]
+        voted = [ensemble.combine(*pair, task, vote, weights) for pair in splits[learns]]
+        return [between.apply(*pair, task) for pair in voted]
 
     found = {}
     for method in methods:
-        _check_people(method, _people(aligned))
-        pairs = combined(method.vote, method.learns)
+        learns = method.learns or between.calibrate
+        _check_people(method, learns, _people(aligned))
+        pairs = combined(method.vote, learns)
         decided = [decisions.decide(*pair, task, method.decision) for pair in pairs]
         found[method] = pd.concat(decided).loc[keys]
     return found
 
 
-def _check_people(method: Method, people: int) -> None:
-    if method.learns and people < FEWEST:
+def _check_people(method: Method, learns: bool, people: int) -> None:
+    if learns and people < FEWEST:
         raise DataError(
             f"{method}: this learns from at least {FEWEST} validated people, there are {people}; "
-            "take a vote that learns nothing, and argmax"
+            "take a vote that learns nothing, argmax, and calibrate=false"
         )
 
 
@@ -196,6 +204,36 @@ class Comparison:
             f"the recommendation, set vote={self.recommended.vote!r} and "
             f"decision={self.recommended.decision!r}."
         )
+
+
+class Effect(NamedTuple):
+    """What a step gains on the same people: two scores, their difference, its 95 % interval."""
+
+    before: float
+    after: float
+    gain: float
+    low: float
+    high: float
+
+    def advice(self, parameter: str, off: str, on: str) -> str:
+        """Return the gain and in one sentence whether it is shown, and what to set."""
+        if np.isnan(self.gain):
+            return f"Nobody was validated, so no gain is shown: set {parameter}={off}."
+        told = f"{self.gain:+.3f}, 95 % from {self.low:+.3f} to {self.high:+.3f}"
+        if self.low > 0:
+            return f"The gain is shown ({told}): {parameter}={on} is recommended."
+        return f"No gain is shown ({told}): {parameter}={off} is recommended."
+
+
+def effect(before: pd.DataFrame, after: pd.DataFrame, task: Task, metric: str = "") -> Effect:
+    """Return what a step gains by a metric ("": the task's), from two nested out-of-fold tables."""
+    metric = metric or task.metric
+    scores = [metrics.measure(table, task, metric) for table in (before, after)]
+    if before.empty:
+        return Effect(*scores, *[float("nan")] * 3)
+    draws = intervals.samples({"before": before, "after": after}, task, metric)
+    limits = intervals.interval(draws["after"] - draws["before"]).iloc[0]
+    return Effect(*scores, scores[1] - scores[0], *limits)
 
 
 def compare(estimates: dict[Method, pd.DataFrame], task: Task) -> Comparison:
