@@ -137,3 +137,9 @@ def test_an_older_ledger_is_refused_and_says_what_to_change(first):
     record(first)
     assert ledger.read(first.parent)[["oof_score", "public"]].to_numpy().tolist()[0] == [0.7, 0.69]
     assert list(ledger.read(first.parent)["metric"]) == ["macro_f1", "macro_f1"]
+
+
+def test_the_ledger_says_whether_test_photos_were_judged_together(tmp_path):
+    for name, learned, together in (("a", False, False), ("b", False, True), ("c", True, True)):
+        record(csv_named(name, tmp_path), test_photos_used=learned, together=together)
+    assert ledger.read(tmp_path)["test_photos_used"].tolist() == ["no", "together", "yes"]

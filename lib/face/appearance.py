@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lib.artefacts import fingerprint, resolve, write_table
+from lib.errors import DataError
 from lib.face.background import GREY
 from lib.face.faces import BOX, read_reduced
 from lib.face.geometry import crop_box, cut
@@ -109,6 +110,11 @@ def described(files: Sequence[Path], faces: pd.DataFrame, network: nn.Module) ->
 def small_photo(file: Path, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a photo cut to SIZE without squashing it, and the face box (4,) in its pixels."""
     photo, reduce = read_reduced(file, 4)
+    if photo is None:
+        raise DataError(
+            f"{file} could be read when faces were detected and cannot be read now: run notebooks "
+            "01 and 02 again"
+        )
     height, width = photo.shape[:2]
     whole = crop_box("whole", None, width, height, 0, SIZE[1] / SIZE[0])
     scale = SIZE[1] / (whole[2] - whole[0])

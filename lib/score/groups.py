@@ -94,9 +94,8 @@ def fit_marginals(joint: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> n
     """
     joint = joint.clip(FLOOR**2)
     for _ in range(ROUNDS):
-        joint = joint * (columns / joint.sum(axis=1))[:, None, :]
-        off = rows / joint.sum(axis=2)
-        joint = joint * off[:, :, None]
+        joint = joint * (columns / joint.sum(axis=1).clip(FLOOR**4))[:, None, :]
+        joint = joint * (rows / joint.sum(axis=2).clip(FLOOR**4))[:, :, None]
         if np.abs(joint.sum(axis=1) - columns).max(initial=0) < CLOSE:
             break
     return joint

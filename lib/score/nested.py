@@ -229,11 +229,11 @@ def effect(before: pd.DataFrame, after: pd.DataFrame, task: Task, metric: str = 
     """Return what a step gains by a metric ("": the task's), from two nested out-of-fold tables."""
     metric = metric or task.metric
     scores = [metrics.measure(table, task, metric) for table in (before, after)]
-    if before.empty:
-        return Effect(*scores, *[float("nan")] * 3)
-    draws = intervals.samples({"before": before, "after": after}, task, metric)
-    limits = intervals.interval(draws["after"] - draws["before"]).iloc[0]
-    return Effect(*scores, scores[1] - scores[0], *limits)
+    low = high = float("nan")
+    if len(before):
+        draws = intervals.samples({"before": before, "after": after}, task, metric)
+        low, high = intervals.interval(draws["after"] - draws["before"]).iloc[0]
+    return Effect(scores[0], scores[1], scores[1] - scores[0], low, high)
 
 
 def compare(estimates: dict[Method, pd.DataFrame], task: Task) -> Comparison:

@@ -35,7 +35,7 @@ FEWEST = 20  # people with several photos that a metric is learned from
 DIMENSIONS = 200  # principal components of an appearance at most; a quarter of the photos if fewer
 USUAL = 0.9  # share of the people who have no more photos than a cluster may
 STEPS = np.linspace(0.005, 0.7, 30)  # thresholds that are tried: quantiles over pairs of one person
-WRONG = 2.0  # a wrong pair costs as much as this many (squared) that are missed
+WRONG = 5.0  # squared: so many missed pairs cost as much as a wrong one; docs/real_oof.md
 
 
 class Metric(NamedTuple):

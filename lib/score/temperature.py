@@ -65,13 +65,13 @@ def _logs(
     """Return log-probabilities (N, C) of a part, and of its attributes' marginals (K, N, C)."""
     classes = np.arange(len(task.columns(part)))
     codes = {part: classes} if part in task.names else task.decode(classes)
-    logs = {name: _log(probabilities(table, task, name)) for name in names}
+    logs = {name: _log(probabilities(table, task, name), FLOOR) for name in names}
     marginals = np.stack([logs[name][:, codes[name]] for name in names])
-    return _log(probabilities(table, task, part)), marginals
+    return _log(probabilities(table, task, part), FLOOR ** len(names)), marginals
 
 
-def _log(chances: pd.DataFrame) -> np.ndarray:
-    return np.log(chances.to_numpy(float).clip(FLOOR))
+def _log(chances: pd.DataFrame, floor: float) -> np.ndarray:
+    return np.log(chances.to_numpy(float).clip(floor))
 
 
 def _scaled(powers: np.ndarray, chances: np.ndarray, marginals: np.ndarray) -> np.ndarray:
