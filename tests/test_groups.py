@@ -156,7 +156,7 @@ def test_ratios_are_those_of_two_normal_distributions():
         for j in range(4):
             both = together.logpdf(np.r_[placed[i], placed[j]])
             expected = both - alone.logpdf(placed[i]) - alone.logpdf(placed[j])
-            assert found[i, j] == pytest.approx(expected, abs=1e-5)
+            assert found[i, j] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_metric_finds_the_dimension_that_tells_people():

@@ -56,11 +56,14 @@ class Metric(NamedTuple):
 
     def ratios(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return log-likelihood ratios (N, M) of one person against two."""
-        b, x, y = self.between, self.place(first), self.place(second)
-        alike, far = b / (2 * b + 1), b**2 / ((2 * b + 1) * (b + 1))
-        away = (x**2 @ far)[:, None] + y**2 @ far
-        constant = (np.log(b + 1) - np.log(2 * b + 1) / 2).sum()
-        return ((x * alike) @ y.T - away / 2 + constant).astype(np.float32)
+        b = self.between
+        x, y = (self.place(values).astype(np.float32) for values in (first, second))
+        alike, far = (np.float32(b / (2 * b + 1)), np.float32(b**2 / ((2 * b + 1) * (b + 1)) / 2))
+        found = (x * alike) @ y.T
+        found -= (x**2 @ far)[:, None]
+        found -= y**2 @ far
+        found += np.float32((np.log(b + 1) - np.log(2 * b + 1) / 2).sum())
+        return found
 
 
 def learn(features: np.ndarray, people: np.ndarray) -> Metric:
@@ -116,10 +119,9 @@ class Tree(NamedTuple):
 
 
 def tree(ratios: np.ndarray) -> Tree:
-    """Return the tree of photos from their ratios (N, N)."""
+    """Return the tree of photos from their ratios (N, N), which are symmetric."""
     highest = float(ratios.max())
-    distances = squareform(highest - (ratios + ratios.T) / 2, checks=False)
-    joined = linkage(distances, "average")
+    joined = linkage(highest - squareform(ratios, checks=False), "average")
     return Tree(joined[:, :2].astype(int), highest - joined[:, 2], joined[:, 3].astype(int))
 
 
