@@ -3,7 +3,9 @@
 The facts are those of ``compare.overview``. jinja2 escapes every text.
 """
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from lib.explain import compare, thumbnails
 from lib.textfiles import read_yaml
 
 FILE = "index.html"
+BATCH = "batch.json"  # in the folder of runs: the units of the last batch that ran with --on
 TEMPLATE = "page.html.j2"  # next to this module, with the page's style and script
 FORMATS = {"score": "{:.3f}", "attribute": "{:.3f}", "cost": "{:,.1f}"}  # of groups of columns
 LABELS = {
@@ -28,6 +31,7 @@ LABELS = {
     "nested": "mean of folds, epoch chosen by the others",
     "spread": "spread of folds",
 }
+RESULTS = ("running", "waiting", "failed", "skipped", "done", "finished")  # of units, as shown
 LEFT_OUT = ("name", "sha256", "commit")  # columns of submissions that are not shown as such
 
 
@@ -78,6 +82,7 @@ def write(runs_dir: str | Path, submissions_dir: str | Path) -> Path:
     runs, submissions = compare.overview(str(folder), str(submissions_dir))
     pictures = thumbnails.of_runs(folder, runs.index)
     page = _template().render(
+        batch=_batch(folder),
         groups=[
             _group(task, part, pictures, folder) for task, part in runs.groupby(("run", "task"))
         ],
@@ -86,6 +91,15 @@ def write(runs_dir: str | Path, submissions_dir: str | Path) -> Path:
     )
     artefacts.write_text(page, folder / FILE)
     return folder / FILE
+
+
+def _batch(folder: Path) -> dict | None:
+    """Return state, units, and how many have ended of the last batch; None if there was none."""
+    if not (folder / BATCH).is_file():
+        return None
+    batch = json.loads((folder / BATCH).read_text("utf-8"))
+    counts = Counter(unit["result"] for unit in batch["units"])
+    return batch | {"counts": {name: counts[name] for name in RESULTS if counts[name]}}
 
 
 def _template() -> Template:

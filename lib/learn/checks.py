@@ -13,7 +13,7 @@ from lib.task.attributes import GROUPS, Task
 
 PLAIN_LOSS = ({"ce": 1.0}, 0, "none")  # loss, label_smoothing, class_weights as they are by default
 NOT_PART_OF_A_RUN = (  # how it is worked through and what is noted of it, not what comes out
-    "folds", "workers", "compiled", "tracker", "why", "expect",
+    "folds", "workers", "cpus", "gpus", "compiled", "tracker", "why", "expect",
 )  # fmt: skip
 SHARES = attrgetter("dropout", "drop_path", "ema_decay")
 NAMES_OF_A_RUN = ("experiment", "runs_dir")  # where it is, not what comes out
@@ -104,6 +104,10 @@ RULES: list[Rule] = [
         "dropout={dropout}, drop_path={drop_path} and ema_decay={ema_decay} are shares from 0 to "
         "below 1",
     ),
+    (
+        lambda p: min(p.cpus, p.gpus) < 0,
+        "cpus={cpus} and gpus={gpus} must be 0 or above",
+    ),
     (lambda p: p.fold_count < 2, "fold_count={fold_count} must be at least 2"),
     (
         lambda p: len(p.image_size) != 2 or min(p.image_size) < 16,
@@ -179,7 +183,6 @@ def _facts(params: Mapping, task: Task) -> dict:
     ordered = [name for name in task.learned(params["learn"]) if task[name].ordered]
     numbers = params["ordered_head"] != GROUPS
     grouped = params["ordered_head"] in (GROUPS, "both")
-    folds = params["fold_count"] if params["split"] == "kfold" else 1
     return {
         "learned_ordered": ordered,
         "numbers": numbers,
@@ -187,5 +190,10 @@ def _facts(params: Mapping, task: Task) -> dict:
         "only_numbers": not grouped and ordered == task.learned(params["learn"]),
         "is_joint": task.joint,
         "body_rests": params["freeze"] == "always" and params["frozen_layers"] == 1,
-        "possible_folds": list(range(folds)),
+        "possible_folds": possible_folds(params),
     }
+
+
+def possible_folds(params: Mapping) -> list[int]:
+    """Return the folds that can be trained; without cross-validation there is one, fold 0."""
+    return list(range(params["fold_count"] if params["split"] == "kfold" else 1))

@@ -17,6 +17,7 @@ from torch import nn
 
 from lib import artefacts
 from lib.errors import one_of
+from lib.workers import one_process
 
 
 class Precision(NamedTuple):
@@ -36,7 +37,15 @@ PROBE_STEPS = 2  # timed steps, after one that is not
 
 
 def choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path) -> pd.DataFrame:
-    """Return precisions, one ``chosen`` (``auto`` probes on a CPU), as ``path`` keeps them."""
+    """Return precisions, one ``chosen`` (``auto`` probes on a CPU), as ``path`` keeps them.
+
+    Of several processes that train folds of one run the first one probes, for all.
+    """
+    with one_process(path):
+        return _choose(name, model, image_size, batch_size, path)
+
+
+def _choose(name: str, model: nn.Module, image_size, batch_size: int, path: Path) -> pd.DataFrame:
     if path.exists():
         return pd.read_csv(path, index_col="precision")
     table = pd.DataFrame(index=pd.Index(PRECISIONS, name="precision"))

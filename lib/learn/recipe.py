@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -36,6 +37,15 @@ SCHEDULES: dict[str, dict] = {  # by name, timm's settings
     "plateau": {"sched": "plateau", "plateau_mode": "max"},
 }
 WARMUP_FROM = 0.01  # share of the learning rate at the first warm-up step
+
+
+def use_threads(params: Mapping) -> None:
+    """Let torch compute with ``cpus`` threads, 0 for as many as there are.
+
+    Sums over another number of threads differ in their last digits.
+    """
+    if params["cpus"]:
+        torch.set_num_threads(params["cpus"])
 
 
 def outputs(params: Mapping, task: Task) -> heads.Outputs:

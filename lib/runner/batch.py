@@ -101,7 +101,7 @@ def _run(experiment: Experiment, clock: Clock, lost: dict[str, str], copies: str
         outcome, why = _missing(step, lost) or _attempt(step, experiment.name, clock, copies)
         outcomes.append(outcome)
         if outcome != "skipped" and not copies:
-            _write_page(step)
+            write_page(step)
         if why:
             break
         for path in step.makes:
@@ -138,18 +138,26 @@ def _attempt(step: Step, name: str, clock: Clock, copies: str) -> tuple[str, str
         clock.ran(seconds)
         print(f"{line}  {duration(seconds)}  -> {shown(html)}  ({clock.progress()})", flush=True)
         return "done", ""
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return "failed", error.reason
-    except FacefoldError as error:
-        print(f"{step.stage} failed: {error}", file=sys.stderr)
-        return "failed", f"{step.stage}: {error}".partition("\n")[0]
     except Exception as error:  # noqa: BLE001, whatever it is: the other experiments are run
-        traceback.print_exc()
-        return "failed", f"{step.stage}: {type(error).__name__}: {error}".partition("\n")[0]
+        return "failed", reason(step, error)
 
 
-def _write_page(step: Step) -> None:
+def reason(step: Step, error: Exception) -> str:
+    """Tell on stderr why a step failed, with the calls where it is our fault; return it in a line.
+
+    Call it where the error is handled.
+    """
+    if isinstance(error, StageError):
+        print(error, file=sys.stderr)
+        return error.reason
+    if isinstance(error, FacefoldError):
+        print(f"{step.stage} failed: {error}", file=sys.stderr)
+        return f"{step.stage}: {error}".partition("\n")[0]
+    traceback.print_exc()
+    return f"{step.stage}: {type(error).__name__}: {error}".partition("\n")[0]
+
+
+def write_page(step: Step) -> None:
     """Write the page of all runs, where the step knows their folder and it is there.
 
     Another process does it and tells what is wrong: nothing there can stop the steps here.

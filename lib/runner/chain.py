@@ -67,6 +67,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--stages", default="", metavar="A,B", help=f"only these of: {', '.join(STAGES)}")
     override: dict = {"dest": "overrides", "action": "append", "default": [], "type": _override}
     add("-p", **override, metavar="NAME=VALUE", help="a value that wins over the files")
+    on = "run all that can be run at once: local:N, ray, auto or ray://HOST:PORT (docs/cluster.md)"
+    add("--on", default="", metavar="PLACE", help=on)
+    public = "accept a Ray that the whole network can reach: whoever does can run programs there"
+    add("--allow-public", action="store_true", help=public)
     add("--check", action="store_true", help="check the parameters, print the plan, run nothing")
     add("--list", action="store_true", help="print every stage's parameters and their meaning")
     clean = "list what can be deleted: a run; of a work folder the crops that no run in runs needs"
@@ -81,6 +85,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(
                 f"--{option} runs nothing: the only parameter that it knows is -p {known}=FOLDER"
             )
+    if args.allow_public and not args.on:
+        parser.error("--allow-public goes with --on")
     if args.yes and not args.clean:
         parser.error("--yes goes with --clean")
     if not (args.files or args.stages or args.list or args.clean or args.index):
@@ -99,7 +105,7 @@ def _experiments(args: argparse.Namespace) -> list[Experiment]:
         with faults.collected():
             overrides[name] = parse_yaml(value, f"-p {name}")
     plans = plan_batch(layers, only, overrides, faults)
-    _check_processes({step.stage for steps in plans for step in steps})
+    _check_processes({step.stage for steps in plans for step in steps}, args.on)
     names = [" ".join(path.stem for path in paths) or "defaults" for paths in groups]
     names = names if args.then else [""]  # one experiment needs no name
     return [Experiment(*pair) for pair in zip(names, plans, strict=True)]
@@ -114,8 +120,12 @@ def _read(paths: Sequence[Path], faults: Faults) -> list[Layer] | None:
     return layers if len(layers) == len(paths) else None
 
 
-def _check_processes(stages: set[str]) -> None:
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and (others := sorted(stages - {"train"})):
+def _check_processes(stages: set[str], on: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    if on:
+        raise ParameterError(f"several processes train together: each would start --on {on}")
+    if others := sorted(stages - {"train"}):
         raise ParameterError(
             f"several processes train together, {', '.join(others)} runs in one: add --stages train"
         )
@@ -145,8 +155,13 @@ def _tell(text: str) -> int:
     return 0
 
 
-def _run(experiments: Sequence[Experiment]) -> int:
-    results = batch.run(experiments, keep=RANK == 0)
+def _run(experiments: Sequence[Experiment], on: str, allow_public: bool) -> int:
+    if on:
+        from lib.runner import engine, places
+
+        results = engine.run(experiments, places.open_place(on, allow_public))
+    else:
+        results = batch.run(experiments, keep=RANK == 0)
     if len(results) > 1:
         print(batch.table(results))
     if not any(result.result == "failed" for result in results):
@@ -171,7 +186,7 @@ def _command(args: argparse.Namespace) -> int:
         return 0
     experiments = _experiments(args)
     _tell_repeats(experiments)
-    return (_check if args.check else _run)(experiments)
+    return _check(experiments) if args.check else _run(experiments, args.on, args.allow_public)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

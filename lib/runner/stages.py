@@ -24,34 +24,54 @@ class Stage(NamedTuple):
 
     Paths are written with the notebook's parameters; later stages ask for the first of ``makes``.
     ``together`` is the copy's path where ``runs`` names not exactly one run; "": the same path.
+    ``fills`` is the parameter that names the folder into which it writes. Parameters in ``reads``
+    name folders that it needs to be filled. Those in ``follows`` name folders that it only looks
+    through: it comes after what fills them, failed or not (``EVERYTHING``: after all others).
+    ``anywhere``: another machine may run it.
     """
 
     notebook: str
     copy: str
     makes: tuple[str, ...] = ()
     together: str = ""
+    fills: str = ""
+    reads: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
+    anywhere: bool = False
 
 
+EVERYTHING = ("*",)
 RUN = "{runs_dir}/{experiment}"
 SUBMISSION = "{submissions_dir}/{submission}"
+MADE = (f"{SUBMISSION}.parquet", f"{SUBMISSION}.csv")
+ALONE = "{runs_dir}/{runs[0]}/05_error_analysis"
+SETS = ("data_dir", "work_dir")
+RESULTS = ("runs_dir", "submissions_dir")
 STAGES = {
-    "demo": Stage("00_demo_data", "{work_dir}/00_demo_data"),
-    "digits": Stage("00_digits", "{work_dir}/00_digits"),
-    "eda": Stage("01_eda", "{work_dir}/01_eda"),
-    "crop": Stage("02_face_crop", "{work_dir}/02_face_crop"),
-    "train": Stage("03_train", f"{RUN}/03_train", (f"{RUN}/metrics.json",)),
-    "ensemble": Stage(
-        "04_ensemble_tta", SUBMISSION, (f"{SUBMISSION}.parquet", f"{SUBMISSION}.csv")
+    "demo": Stage("00_demo_data", "{work_dir}/00_demo_data", fills="data_dir"),
+    "digits": Stage("00_digits", "{work_dir}/00_digits", fills="data_dir"),
+    "eda": Stage("01_eda", "{work_dir}/01_eda", fills="work_dir", reads=SETS),
+    "crop": Stage("02_face_crop", "{work_dir}/02_face_crop", fills="work_dir", reads=SETS),
+    "train": Stage(
+        "03_train",
+        f"{RUN}/03_train",
+        (f"{RUN}/metrics.json",),
+        fills="runs_dir",
+        reads=(*SETS, "extra_data"),
+        anywhere=True,
     ),
-    "errors": Stage(
-        "05_error_analysis",
-        "{runs_dir}/{runs[0]}/05_error_analysis",
-        together=f"{SUBMISSION}_errors",
+    "ensemble": Stage("04_ensemble_tta", SUBMISSION, MADE, fills="submissions_dir"),
+    "errors": Stage("05_error_analysis", ALONE, together=f"{SUBMISSION}_errors"),
+    "compare": Stage("06_compare", "{runs_dir}/06_compare", follows=RESULTS),
+    "sweep": Stage(
+        "07_sweep",
+        "{runs_dir}/{study}/07_sweep",
+        fills="runs_dir",
+        follows=EVERYTHING,
+        anywhere=True,
     ),
-    "compare": Stage("06_compare", "{runs_dir}/06_compare"),
-    "sweep": Stage("07_sweep", "{runs_dir}/{study}/07_sweep"),
-    "bench": Stage("08_benchmark", "{bench_dir}/08_benchmark"),
-    "study": Stage("09_study", "{study_dir}/09_study"),
+    "bench": Stage("08_benchmark", "{bench_dir}/08_benchmark", follows=EVERYTHING),
+    "study": Stage("09_study", "{study_dir}/09_study", follows=("runs_dir",)),
 }
 DEFAULT_STAGES = ["eda", "crop", "train", "ensemble"]
 NEEDS = {  # parameters that name what another stage has made: that stage, and its parameter
@@ -248,11 +268,46 @@ def _step(
 
 def needs(step: Step) -> Iterator[tuple[str, str, str]]:
     """Yield parameter, name and path of everything that a step asks other stages for."""
+    for parameter, name, path in _asked(step):
+        yield from ((parameter, name, each) for each in _fitting(path))
+
+
+def asked(step: Step) -> list[str]:
+    """Return the paths of ``needs`` as they are named, a * in them included."""
+    return [path for _, _, path in _asked(step)]
+
+
+def _asked(step: Step) -> Iterator[tuple[str, str, str]]:
     for parameter, (maker, key) in NEEDS.items():
         given = step.settings.get(parameter) or []
         for name in [given] if isinstance(given, str) else given:
-            path = STAGES[maker].makes[0].format(**step.settings | {key: name})
-            yield from ((parameter, name, each) for each in _fitting(path))
+            yield parameter, name, STAGES[maker].makes[0].format(**step.settings | {key: name})
+
+
+def requires(step: Step, before: Step) -> bool:
+    """Tell whether a step needs what an earlier one of a batch makes."""
+    if _fills(before, step, STAGES[step.stage].reads):
+        return True
+    return any(path in before.makes or fnmatch.filter(before.makes, path) for path in asked(step))
+
+
+def follows(step: Step, before: Step) -> bool:
+    """Tell whether a step looks at whatever an earlier one of a batch has left."""
+    names = STAGES[step.stage].follows
+    return names == EVERYTHING or _fills(before, step, names)
+
+
+def _fills(before: Step, step: Step, names: Sequence[str]) -> bool:
+    """Tell whether a step writes into a folder that one of another step's parameters names."""
+    fills = STAGES[before.stage].fills
+    read = [path for name in names for path in _folders(step.settings.get(name, []))]
+    return bool(fills) and _folders(before.settings[fills])[0] in read
+
+
+def _folders(given: str | Sequence[str]) -> list[Path]:
+    """Return the folders that a parameter names, one or several."""
+    names = [given] if isinstance(given, str) else given
+    return [PROJECT / Path(name).expanduser() for name in names]
 
 
 def _fitting(path: str) -> list[str]:

@@ -16,7 +16,7 @@ import yaml
 
 from lib import artefacts
 from lib.data import leaks
-from lib.errors import ArtefactError, ParameterError, nearest
+from lib.errors import ArtefactError, FacefoldError, ParameterError, nearest
 from lib.learn.checkpoints import CHECKPOINTS
 from lib.learn.checks import NOT_PART_OF_A_RUN
 from lib.score import intervals, metrics
@@ -94,19 +94,35 @@ def start(runs_dir: str, params: Mapping, task: Task) -> Run:
     """Open a run for writing; ArtefactError if its name has other parameters or another task."""
     run = Run(artefacts.resolve(runs_dir) / params["experiment"], dict(params), task)
     now = origin(run.params)
+    with one_process(run.folder / "params.yaml"):  # folds may be started at the same time
+        _take(run, now)
+    return run
+
+
+def _take(run: Run, now: dict) -> None:
+    """Give the name to the run's parameters and its task, or refuse."""
     if any(run.folder.glob("fold*/*.pt")) or held(run.folder, "fold*"):
         _check_same_params(run.name, _params(run.folder), run.params)
         _check_same_task(run)
         _check_same_origin(run, now)
-    else:  # nothing is trained yet, so nothing is lost: the name is still free
+    elif not _is_same(run, now):  # nothing is trained yet, so nothing is lost: the name is free
         for name in ("precision.csv", ORIGIN):
             (run.folder / name).unlink(missing_ok=True)
     artefacts.write_text(yaml.safe_dump(run.params, sort_keys=False), run.folder / "params.yaml")
     if not (run.folder / ORIGIN).exists():
         artefacts.write_json(now, run.folder / ORIGIN)
-    definition = (attributes.TASKS / f"{task.name}.yaml").read_text("utf-8")
+    definition = (attributes.TASKS / f"{run.task.name}.yaml").read_text("utf-8")
     artefacts.write_text(definition, run.folder / "task.yaml")
-    return run
+
+
+def _is_same(run: Run, now: dict) -> bool:
+    """Tell whether the same run, of the same origin, was opened before."""
+    try:
+        _check_same_params(run.name, _params(run.folder), run.params)
+        _check_same_origin(run, now)
+    except FacefoldError:
+        return False
+    return True
 
 
 def in_turn(run: Run, folds: Sequence[int], accelerator: Any) -> Iterator[int]:
