@@ -44,6 +44,7 @@ REFUSED = {
     "no dropout at all": {"dropout_samples": 0},
     "a dropout in percent": {"dropout": 20.0},
     "a single fold": {"fold_count": 1},
+    "less than no threads": {"cpus": -1},
     "a width without a height": {"image_size": [112]},
     "no dropout to draw": {"dropout": 0.0, "dropout_samples": 4},
     "a mixer that never mixes": {"mixer": "mixup", "mixer_off_epochs": 6},

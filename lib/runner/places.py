@@ -13,7 +13,6 @@ from lib.runner import unit as processes
 from lib.runner.unit import Outcome
 from lib.runner.units import Unit
 
-
 PLACES = "local:N (N processes here), ray, auto or ray://HOST:PORT"
 
 

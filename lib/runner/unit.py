@@ -25,7 +25,6 @@ from lib.runner.batch import reason
 from lib.runner.kernels import execute, prepare
 from lib.runner.stages import Step
 
-
 COMMAND = [sys.executable, "-m", "lib.runner.unit"]
 
 

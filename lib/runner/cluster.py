@@ -1,0 +1,158 @@
+"""Units on the machines of a Ray cluster; optional, see ``requirements-cluster.txt``.
+
+Every node sees the project's folder at the same path, on a shared disk. Trainings run anywhere;
+everything else, and so everything that votes, validates and writes the ledger, runs on this machine
+(the driver). A unit is a process below Ray's worker: when the worker is lost, the process ends, and
+Ray starts the unit again elsewhere. There it goes on from its fold's last checkpoint.
+Moritz et al. 2018, Ray: a distributed framework for emerging AI applications.
+"""
+
+import ipaddress
+import os
+import platform
+import socket
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from lib import PROJECT
+from lib.errors import ParameterError
+from lib.runner import unit as processes
+from lib.runner.places import Local, environment
+from lib.runner.unit import Outcome
+from lib.runner.units import Unit
+
+RETRIES = 3  # times that a unit is started again when its node is lost
+LOOPBACK = "127.0.0.1"
+STORE = 100 * 2**20  # bytes of Ray's object store when it is started here: units leave files
+
+
+def open_ray(on: str, allow_public: bool) -> "Cluster":
+    """Start Ray here (``ray``), or connect to the cluster that ``auto`` or an address names.
+
+    A ParameterError says what is missing, or that an address is public.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ParameterError(
+            f"--on {on} needs Ray: pip install -r requirements-cluster.txt (local:N does not)"
+        ) from None
+    if on.startswith("ray://"):
+        check_private(on.removeprefix("ray://").rpartition(":")[0], allow_public)
+    quiet: dict = {"log_to_driver": False, "logging_level": "ERROR"}
+    options = {"runtime_env": _seen_by_all(), **quiet}
+    try:
+        _start_here(ray, options) if on == "ray" else ray.init(address=on, **options)
+    except (ConnectionError, RuntimeError) as error:
+        raise ParameterError(f"--on {on}: no Ray answers ({error}): start it first") from None
+    try:
+        check_private(ray.get_runtime_context().gcs_address.rpartition(":")[0], allow_public)
+    except ParameterError:
+        ray.shutdown()
+        raise
+    return Cluster(ray)
+
+
+def _seen_by_all() -> dict:
+    """Return what Ray's workers need to find the project's code."""
+    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    return {"env_vars": {"PYTHONPATH": path}}
+
+
+def _start_here(ray: Any, options: dict) -> None:
+    """Start a Ray that only this machine can reach, and that reports to nobody.
+
+    ``ray.init`` replaces a loopback address by the machine's own, and then listens on all networks,
+    without any authentication. So its function that does this is replaced.
+    """
+    from ray._private import services
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    services.resolve_ip_for_localhost = lambda host: host
+    here = {"_node_ip_address": LOOPBACK, "include_dashboard": False, "object_store_memory": STORE}
+    ray.init(address="local", **here, **options)
+
+
+def check_private(host: str, allow_public: bool) -> None:
+    """Refuse an address that the whole network can reach, unless that is allowed."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise ParameterError(f"--on: {host!r} is no address ({error})") from None
+    public = [each for each in sorted(found) if ipaddress.ip_address(each).is_global]
+    if public and not allow_public:
+        raise ParameterError(
+            f"--on: {host} is a public address ({', '.join(public)}). Ray asks nobody for a "
+            "password: whoever reaches it can run programs there. Use a private network or an SSH "
+            "tunnel, or say --allow-public"
+        )
+
+
+class Notes:
+    """Where each unit was started last; an actor next to the driver, told by the units."""
+
+    def __init__(self):
+        self.places: dict[int, str] = {}
+
+    def began(self, number: int, where: str) -> None:
+        """Note that a unit has been started."""
+        self.places[number] = where
+
+    def all(self) -> dict[int, str]:
+        """Return where each unit was started last."""
+        return self.places
+
+
+class Cluster:
+    """A Ray cluster, and processes here for what only the driver may do."""
+
+    def __init__(self, ray: Any):
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray, self.driver = ray, Local(max(1, (os.cpu_count() or 1) // 2))
+        self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.notes = ray.remote(Notes).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.work = ray.remote(work)
+
+    def check(self, units: Sequence[Unit]) -> None:
+        """Raise a ParameterError if a unit asks for more than any node has."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        for unit in (unit for unit in units if unit.anywhere):
+            if not any(_fits(unit, node) for node in nodes):
+                raise ParameterError(
+                    f"{unit.name}: no node of the cluster has cpus={unit.cpus} and "
+                    f"gpus={unit.gpus}: lower them, or add such a node"
+                )
+
+    def submit(self, number: int, unit: Unit) -> "Future[Outcome]":
+        """Run a unit as soon as there is room for it."""
+        if not unit.anywhere:
+            return self.driver.submit(number, unit)
+        wish = {"num_cpus": unit.cpus or 1, "num_gpus": unit.gpus, "max_retries": RETRIES}
+        task = self.work.options(name=unit.name, **wish)
+        return task.remote(self.notes, number, unit, environment(unit, 1)).future()
+
+    def running(self) -> dict[int, str]:
+        """Return where each unit was started last, by its number."""
+        return self.ray.get(self.notes.all.remote()) | self.driver.running()
+
+    def close(self) -> None:
+        """End what is running; Ray ends too if it was started here."""
+        self.driver.close()
+        self.ray.shutdown()
+
+
+def _fits(unit: Unit, node: dict) -> bool:
+    return node.get("CPU", 0) >= (unit.cpus or 1) and node.get("GPU", 0) >= unit.gpus
+
+
+def work(notes: Any, number: int, unit: Unit, told: dict[str, str]) -> Outcome:
+    """Run a unit on the node of this worker, in a process that ends with the worker."""
+    import ray
+
+    where = f"{platform.node()}:{ray.get_runtime_context().get_node_id()[:4]}"
+    notes.began.remote(number, where)
+    outcome = processes.finish(processes.start(unit.log, told), unit.step, unit.copy)
+    return outcome._replace(where=where)

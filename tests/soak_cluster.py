@@ -1,0 +1,145 @@
+"""Lose a node of a Ray cluster in the middle of a batch, and compare with a batch run in series.
+
+``make soak-cluster`` emulates three nodes on this machine (``ray.cluster_utils.Cluster``), trains
+four small runs of three folds each and a submission of them, and kills one node once some folds are
+finished. Every table must equal that of the batch in series byte for byte, every unit must have
+ended once, and at least one must have been moved to another node. It needs
+``requirements-cluster.txt``, takes some minutes, and is not part of ``make test``.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import yaml
+from conftest import tiny_images, write_tiny_work
+from test_kill import artefacts_of
+
+from lib import PROJECT
+from lib.runner import chain
+
+NAMES = ("separate", "joint", "mixed", "smooth")
+DIFFER = ({}, {"head": "joint"}, {"mixer": "half_face"}, {"label_smoothing": 0.1})
+SETTINGS = {
+    "stages": [
+        *({"train": {"experiment": n} | more} for n, more in zip(NAMES, DIFFER, strict=True)),
+        {"ensemble": {"runs": list(NAMES), "submission": "all", "tta": "none"}},
+    ],
+    "backbone": ["test_efficientnet"], "pretrained": False, "image_size": [32, 32], "relabel": [],
+    "fold_count": 3, "epochs": 6, "batch_size": 16, "dropout": 0.2, "precision": "fp32", "cpus": 1,
+}  # fmt: skip
+COMPARED = ("*.pt", "oof.parquet", "test.parquet", "history.csv", "all.parquet", "all.csv")
+PORTS = (
+    "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port",
+    "dashboard_agent_listen_port",
+)  # fmt: skip
+STORE = 100 * 2**20  # bytes
+
+
+def parameters(place: Path) -> str:
+    """Write the parameter file of the batch."""
+    folders = {f"{name}_dir": str(place / name) for name in ("work", "runs", "submissions", "data")}
+    (place / "batch.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
+    return str(place / "batch.yaml")
+
+
+def in_series(file: str) -> None:
+    """Run the batch by one process; its trainings have one thread as those of units have."""
+    command = [sys.executable, "-m", "lib.run", file]
+    here = os.environ | {"OMP_NUM_THREADS": "1"}
+    with Path(file).with_suffix(".log").open("w") as log:
+        subprocess.run(command, cwd=PROJECT, env=here, stdout=log, stderr=log, check=True)
+
+
+def emulated(nodes: int):
+    """Return a cluster of so many nodes with one core each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1} | options())
+    for _ in range(nodes - 1):
+        cluster.add_node(num_cpus=1, **options())
+    return cluster
+
+
+def options() -> dict:
+    """Return what each node is started with; a busy machine does not find free ports in time."""
+    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in PORTS}
+    ports = {name: each.getsockname()[1] for name, each in sockets.items()}
+    for each in sockets.values():
+        each.close()
+    quiet = {"include_dashboard": False, "include_log_monitor": False}
+    return {"object_store_memory": STORE, **quiet, **ports}
+
+
+def kill_later(cluster, place: Path, folds: int) -> threading.Thread:
+    """Kill a node once so many folds are finished, in the middle of whatever it trains."""
+
+    def kill():
+        while len(list(place.glob("runs/*/fold*/test.parquet"))) < folds:
+            time.sleep(0.2)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        print("killed a node", flush=True)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def main() -> int:
+    """Run both batches and compare them; return 1 if they differ."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=3, help="nodes that are emulated")
+    parser.add_argument("--kill-after", type=int, default=3, help="finished folds; 0 kills none")
+    wanted = parser.parse_args()
+    place, seconds = Path(tempfile.mkdtemp(prefix="cluster")), {}
+    write_tiny_work(place / "work", tiny_images())
+    file, kept = parameters(place), {}
+    for name in ("cluster", "series"):
+        start = time.monotonic()
+        if name == "cluster":
+            on_cluster(file, place, wanted.nodes, wanted.kill_after)
+        else:
+            in_series(file)
+        seconds[name] = round(time.monotonic() - start)
+        kept[name] = artefacts_of(place, COMPARED)
+        (place / "runs").rename(place / f"runs of {name}")
+        shutil.rmtree(place / "submissions")
+    return told(place, kept, seconds)
+
+
+def on_cluster(file: str, place: Path, nodes: int, kill_after: int) -> None:
+    """Run the batch on emulated nodes, and lose one of them."""
+    cluster = emulated(nodes)
+    print(f"{nodes} nodes have started", flush=True)
+    threads = [kill_later(cluster, place, kill_after)] if kill_after else []
+    if chain.main([file, "--on", "auto"]):
+        raise SystemExit(f"the batch failed, see {place}")
+    for thread in threads:
+        thread.join()
+    cluster.shutdown()
+
+
+def told(place: Path, kept: dict, seconds: dict) -> int:
+    """Print what came out; return 1 if something is not as it should be."""
+    units = json.loads((place / "runs of cluster/batch.json").read_text())["units"]
+    names = kept["series"].keys() | kept["cluster"].keys()
+    unequal = [n for n in sorted(names) if kept["series"].get(n) != kept["cluster"].get(n)]
+    ended = [unit["unit"] for unit in units if unit["result"] == "done"]
+    print(f"{len(names)} artefacts, unequal: {unequal or 'none'}; seconds: {seconds}")
+    print(f"{len(units)} units, {len(ended)} ended, each once")
+    wrong = unequal or len(ended) != len(units) or len(set(ended)) != len(ended)
+    if not wrong:
+        shutil.rmtree(place)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
