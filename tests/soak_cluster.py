@@ -88,7 +88,7 @@ def kill_later(cluster, place: Path, folds: int) -> threading.Thread:
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         print("killed a node", flush=True)
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     return thread
 

@@ -13,9 +13,10 @@ import platform
 import socket
 from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
-from lib import PROJECT
+from lib import PROJECT, artefacts
 from lib.errors import ParameterError
 from lib.runner import unit as processes
 from lib.runner.places import Local, environment
@@ -77,7 +78,7 @@ def _start_here(ray: Any, options: dict) -> None:
 def check_private(host: str, allow_public: bool) -> None:
     """Refuse an address that the whole network can reach, unless that is allowed."""
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError as error:
         raise ParameterError(f"--on: {host!r} is no address ({error})") from None
     public = [each for each in sorted(found) if ipaddress.ip_address(each).is_global]
@@ -89,32 +90,14 @@ def check_private(host: str, allow_public: bool) -> None:
         )
 
 
-class Notes:
-    """Where each unit was started last; an actor next to the driver, told by the units."""
-
-    def __init__(self):
-        self.places: dict[int, str] = {}
-
-    def began(self, number: int, where: str) -> None:
-        """Note that a unit has been started."""
-        self.places[number] = where
-
-    def all(self) -> dict[int, str]:
-        """Return where each unit was started last."""
-        return self.places
-
-
 class Cluster:
     """A Ray cluster, and processes here for what only the driver may do."""
 
     def __init__(self, ray: Any):
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         self.ray, self.driver = ray, Local(max(1, (os.cpu_count() or 1) // 2))
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.notes = ray.remote(Notes).options(num_cpus=0, scheduling_strategy=here).remote()
         self.work = ray.remote(work)
+        self.notes: dict[int, Path] = {}  # files in which units tell where they run
 
     def check(self, units: Sequence[Unit]) -> None:
         """Raise a ParameterError if a unit asks for more than any node has."""
@@ -131,28 +114,33 @@ class Cluster:
         if not unit.anywhere:
             return self.driver.submit(number, unit)
         wish = {"num_cpus": unit.cpus or 1, "num_gpus": unit.gpus, "max_retries": RETRIES}
+        self.notes[number] = note = unit.log.with_suffix(".where")
+        note.unlink(missing_ok=True)
         task = self.work.options(name=unit.name, **wish)
-        return task.remote(self.notes, number, unit, environment(unit, 1)).future()
+        return task.remote(unit, note, environment(unit, 1)).future()
 
     def running(self) -> dict[int, str]:
         """Return where each unit was started last, by its number."""
-        return self.ray.get(self.notes.all.remote()) | self.driver.running()
+        told = {n: note.read_text() for n, note in self.notes.items() if note.is_file()}
+        return told | self.driver.running()
 
     def close(self) -> None:
         """End what is running; Ray ends too if it was started here."""
         self.driver.close()
         self.ray.shutdown()
+        for note in self.notes.values():
+            note.unlink(missing_ok=True)
 
 
 def _fits(unit: Unit, node: dict) -> bool:
     return node.get("CPU", 0) >= (unit.cpus or 1) and node.get("GPU", 0) >= unit.gpus
 
 
-def work(notes: Any, number: int, unit: Unit, told: dict[str, str]) -> Outcome:
+def work(unit: Unit, note: Path, told: dict[str, str]) -> Outcome:
     """Run a unit on the node of this worker, in a process that ends with the worker."""
     import ray
 
     where = f"{platform.node()}:{ray.get_runtime_context().get_node_id()[:4]}"
-    notes.began.remote(number, where)
+    artefacts.write_text(where, note)
     outcome = processes.finish(processes.start(unit.log, told), unit.step, unit.copy)
     return outcome._replace(where=where)

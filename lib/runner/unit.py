@@ -44,7 +44,7 @@ def start(log: Path, environment: Mapping[str, str]) -> Popen:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        pipes = {"stdin": PIPE, "stdout": PIPE, "stderr": file, "bufsize": 0}
+        pipes: dict = {"stdin": PIPE, "stdout": PIPE, "stderr": file, "bufsize": 0}
         here = os.environ | dict(environment)
         return Popen(COMMAND, cwd=PROJECT, env=here, start_new_session=True, **pipes)
 

@@ -13,6 +13,7 @@ from lib import PROJECT
 from lib.learn.checks import possible_folds
 from lib.runner.batch import Experiment
 from lib.runner.finished import is_finished
+from lib.runner.parameters import FILE_NAMES
 from lib.runner.stages import STAGES, Step, follows, plan, read_layer, requires
 
 
@@ -35,8 +36,10 @@ class Unit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How it is called where it is told about."""
-        return " ".join(filter(None, [self.experiment, self.step.stage, self.part]))
+        """How it is called where it is told about: experiment, stage, what is made, part."""
+        made = [self.step.settings.get(key) for key in FILE_NAMES]
+        words = [self.experiment, self.step.stage, *made, self.part]
+        return " ".join(dict.fromkeys(filter(None, words)))
 
     @property
     def anywhere(self) -> bool:
