@@ -3,9 +3,11 @@
 ``tests/soak_cluster.py`` starts a Ray and loses a node.
 """
 
+import ipaddress
 import sys
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from test_units import divided, experiment, place  # noqa: F401, a fixture
 
@@ -62,3 +64,16 @@ def test_a_unit_that_fits_on_no_node_is_refused(place, wish, fits):  # noqa: F81
     else:
         with pytest.raises(ParameterError, match=r"a train fold 0: no node.*cpus=4 and gpus=1.0"):
             cluster.Cluster.check(here, units)
+
+
+def test_a_ray_that_is_started_here_listens_on_loopback_only():
+    pytest.importorskip("ray", reason="Ray is optional: requirements-cluster.txt")
+    started = cluster.open_ray("ray", allow_public=False)
+    try:
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        sockets = [each for one in processes for each in one.net_connections("inet")]
+        hosts = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+    finally:
+        started.close()
+    assert hosts
+    assert all(ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback for host in hosts)

@@ -46,7 +46,10 @@ def open_ray(on: str, allow_public: bool) -> "Cluster":
     try:
         _start_here(ray, options) if on == "ray" else ray.init(address=on, **options)
     except (ConnectionError, RuntimeError) as error:
-        raise ParameterError(f"--on {on}: no Ray answers ({error}): start it first") from None
+        raise ParameterError(
+            f"--on {on}: no Ray answers ({error}): start it first, and set RAY_AUTH_MODE=token if "
+            "it asks for a token"
+        ) from None
     try:
         check_private(ray.get_runtime_context().gcs_address.rpartition(":")[0], allow_public)
     except ParameterError:
@@ -64,8 +67,7 @@ def _seen_by_all() -> dict:
 def _start_here(ray: Any, options: dict) -> None:
     """Start a Ray that only this machine can reach, and that reports to nobody.
 
-    ``ray.init`` replaces a loopback address by the machine's own, and then listens on all networks,
-    without any authentication. So its function that does this is replaced.
+    ``ray.init`` replaces a loopback address by the machine's own, and then listens on all networks. So its function that does this is replaced.
     """
     from ray._private import services
 
@@ -84,8 +86,8 @@ def check_private(host: str, allow_public: bool) -> None:
     public = [each for each in sorted(found) if ipaddress.ip_address(each).is_global]
     if public and not allow_public:
         raise ParameterError(
-            f"--on: {host} is a public address ({', '.join(public)}). Ray asks nobody for a "
-            "password: whoever reaches it can run programs there. Use a private network or an SSH "
+            f"--on: {host} is a public address ({', '.join(public)}). Whoever can use a Ray can run "
+            "programs there, and its traffic is not encrypted. Use a private network or an SSH "
             "tunnel, or say --allow-public"
         )
 
