@@ -67,7 +67,8 @@ def _seen_by_all() -> dict:
 def _start_here(ray: Any, options: dict) -> None:
     """Start a Ray that only this machine can reach, and that reports to nobody.
 
-    ``ray.init`` replaces a loopback address by the machine's own, and then listens on all networks. So its function that does this is replaced.
+    ``ray.init`` replaces a loopback address by the machine's own, and then listens on all
+    networks. So its function that does this is replaced.
     """
     from ray._private import services
 
@@ -86,8 +87,8 @@ def check_private(host: str, allow_public: bool) -> None:
     public = [each for each in sorted(found) if ipaddress.ip_address(each).is_global]
     if public and not allow_public:
         raise ParameterError(
-            f"--on: {host} is a public address ({', '.join(public)}). Whoever can use a Ray can run "
-            "programs there, and its traffic is not encrypted. Use a private network or an SSH "
+            f"--on: {host} is a public address ({', '.join(public)}). Whoever can use a Ray can "
+            "run programs there, and its traffic is not encrypted. Use a private network or an SSH "
             "tunnel, or say --allow-public"
         )
 
