@@ -46,7 +46,8 @@ STORE = 100 * 2**20  # bytes
 
 def parameters(place: Path) -> str:
     """Write the parameter file of the batch."""
-    folders = {f"{name}_dir": str(place / name) for name in ("work", "runs", "submissions", "data")}
+    folders = {f"{name}_dir": str(place / name) for name in ("work", "data")}
+    folders |= {f"{name}_dir": str(place / "out" / name) for name in ("runs", "submissions")}
     (place / "batch.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
     return str(place / "batch.yaml")
 
@@ -83,7 +84,7 @@ def kill_later(cluster, place: Path, folds: int) -> threading.Thread:
     """Kill a node once so many folds are finished, in the middle of whatever it trains."""
 
     def kill():
-        while len(list(place.glob("runs/*/fold*/test.parquet"))) < folds:
+        while len(list(place.glob("out/runs/*/fold*/test.parquet"))) < folds:
             time.sleep(0.2)
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         print("killed a node", flush=True)
@@ -109,9 +110,8 @@ def main() -> int:
         else:
             in_series(file)
         seconds[name] = round(time.monotonic() - start)
-        kept[name] = artefacts_of(place, COMPARED)
-        (place / "runs").rename(place / f"runs of {name}")
-        shutil.rmtree(place / "submissions")
+        kept[name] = artefacts_of(place / "out", COMPARED)
+        (place / "out").rename(place / name)  # both at one place: paths are parameters of a run
     return told(place, kept, seconds)
 
 
@@ -129,7 +129,7 @@ def on_cluster(file: str, place: Path, nodes: int, kill_after: int) -> None:
 
 def told(place: Path, kept: dict, seconds: dict) -> int:
     """Print what came out; return 1 if something is not as it should be."""
-    units = json.loads((place / "runs of cluster/batch.json").read_text())["units"]
+    units = json.loads((place / "cluster/runs/batch.json").read_text())["units"]
     names = kept["series"].keys() | kept["cluster"].keys()
     unequal = [n for n in sorted(names) if kept["series"].get(n) != kept["cluster"].get(n)]
     ended = [unit["unit"] for unit in units if unit["result"] == "done"]
