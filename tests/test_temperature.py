@@ -116,8 +116,8 @@ def test_the_nested_estimate_learns_from_the_people_of_other_folds(monkeypatch):
 def test_what_has_no_temperature_is_refused():
     oof = label_table({"mask": 2, "gender": 2, "age": 2})
     with pytest.raises(ParameterError, match="calibrate=true: vote='hard' gives shares"):
-        between.check(TASK, "hard", True, "none")
-    between.check(TASK, "hard", False, "none")
+        between.check_between(TASK, "hard", True, "none")
+    between.check_between(TASK, "hard", False, "none")
     with pytest.raises(DataError, match="set calibrate=false"):
         temperature.fit(oof[:0], TASK)
     method, few = nested.Method("soft", "argmax"), oof[oof["person"] < "010"]

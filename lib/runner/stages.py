@@ -57,10 +57,12 @@ STAGES = {
         f"{RUN}/03_train",
         (f"{RUN}/metrics.json",),
         fills="runs_dir",
-        reads=(*SETS, "extra_data"),
+        reads=(*SETS, "extra_data", "pseudo_data"),
         anywhere=True,
     ),
-    "ensemble": Stage("04_ensemble_tta", SUBMISSION, MADE, fills="submissions_dir"),
+    "ensemble": Stage(
+        "04_ensemble_tta", SUBMISSION, MADE, fills="submissions_dir", reads=("photos",)
+    ),
     "errors": Stage("05_error_analysis", ALONE, together=f"{SUBMISSION}_errors"),
     "compare": Stage("06_compare", "{runs_dir}/06_compare", follows=RESULTS),
     "sweep": Stage(

@@ -10,7 +10,7 @@ from lib.task.attributes import Task
 from lib.task.tables import parts
 
 
-def check(task: Task, vote: str, calibrate: bool, group_test: str) -> None:
+def check_between(task: Task, vote: str, calibrate: bool, group_test: str) -> None:
     """Raise a ParameterError for a step that has no meaning for a task or a vote."""
     temperature.check(vote, calibrate)
     groups.check(task, group_test)
