@@ -78,6 +78,7 @@ STAGES = {
 DEFAULT_STAGES = ["eda", "crop", "train", "ensemble"]
 NEEDS = {  # parameters that name what another stage has made: that stage, and its parameter
     "runs": ("train", "experiment"),
+    "finals": ("train", "experiment"),
     "init_from": ("train", "experiment"),
     "pseudo_labels": ("ensemble", "submission"),
 }

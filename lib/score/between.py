@@ -1,17 +1,26 @@
 """What happens to combined probabilities before classes are chosen: temperature, then groups."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
+from lib.errors import ParameterError
 from lib.score import groups, temperature
+from lib.score.ensemble import COUNTED
 from lib.score.groups import Weights
 from lib.task.attributes import Task
 from lib.task.tables import parts
 
 
-def check_between(task: Task, vote: str, calibrate: bool, group_test: str) -> None:
+def check_between(
+    task: Task, vote: str, calibrate: bool, group_test: str, finals: Sequence[str] = ()
+) -> None:
     """Raise a ParameterError for a step that has no meaning for a task or a vote."""
+    if finals and vote in COUNTED:
+        raise ParameterError(
+            f"vote={vote!r} gives shares of votes, and finals add probabilities: take soft"
+        )
     temperature.check(vote, calibrate)
     groups.check(task, group_test)
 

@@ -344,3 +344,15 @@ def agreement(tables: Tables, task: Task) -> pd.DataFrame:
     guesses = [predicted(table, task).to_numpy() for table in aligned.values()]
     same = [[(one == other).all(axis=1).mean() for other in guesses] for one in guesses]
     return pd.DataFrame(same, list(aligned), list(aligned))
+
+
+def with_finals(voted: pd.DataFrame, models: int, finals: Tables, task: Task) -> pd.DataFrame:
+    """Return the mean of a test table of so many ``models`` and of final runs' tables.
+
+    Each model counts once. Folds are for estimating; a model that was trained on everyone has seen
+    more people than a fold's, and a few of them cost less than as many folds.
+    """
+    if not finals:
+        return voted
+    whole = complete(finals, task)
+    return vote({"voted": voted, **whole}, task, "soft", [models, *[1] * len(whole)])

@@ -222,6 +222,23 @@ def load_all(runs_dir: str, names: Sequence[str]) -> tuple[dict[str, Run], Task]
     return found, next(iter(tasks.values()))
 
 
+def load_finals(runs_dir: str, names: Sequence[str], task: Task) -> dict[str, Run]:
+    """Return final runs by name: trained on everyone, so that nobody is left to score them.
+
+    ParameterError for a run of another task, and for one that has validated people.
+    """
+    found, other = load_all(runs_dir, names) if names else ({}, task)
+    if other.name != task.name:
+        raise ParameterError(f"finals={list(names)} are runs of {other.name}, not of {task.name}")
+    for name, run in found.items():
+        if len(run.oof()):
+            raise ParameterError(
+                f"finals: {name!r} has validated people: name it in runs, or train it on everyone "
+                "with split: none"
+            )
+    return found
+
+
 def _fitting(runs_dir: str, name: str) -> list[str]:
     """Return the finished runs that a name with a * fits; another name as it is."""
     if "*" not in name:
@@ -316,6 +333,11 @@ def starting_weights(runs_dir: str, init_from: str, person_folds: pd.Series) -> 
             "same data, seed, split and fold_count, or no init_from."
         )
     return run
+
+
+def any_used_test_photos(found: Sequence[Run]) -> bool:
+    """Tell whether one of some runs learned from test photos."""
+    return any(run.metrics()["test_photos_used"] for run in found)
 
 
 def uses_test_photos(runs_dir: str, params: Mapping) -> bool:
