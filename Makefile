@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 STAMP := .venv/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help env lock demo study recipes test lint format lab soak bench check clean
+.PHONY: help env lock demo study recipes test lint format lab soak soakcluster bench check clean
 
 help:  ## list the targets, as here
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,7 +31,7 @@ recipes: env  ## every recipe in its smallest form, and a table (22 minutes)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.runner.recipes
 
-study: env  ## one ingredient at a time on the demo data, and a page (26 minutes)
+study: env  ## one ingredient at a time on the demo data, and a page (22 to 37 minutes)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/study.yaml
 
@@ -51,10 +51,13 @@ format: env  ## format code and notebooks, and fix what ruff can fix safely
 lab: env  ## JupyterLab over this folder, without its news and update checks (.jupyter/overrides.json)
 	.venv/bin/jupyter lab --LabApp.app_settings_dir="$(CURDIR)/.jupyter"
 
+soakcluster: env  ## lose a node of an emulated Ray cluster, compared with a serial batch (needs Ray)
+	$(RUN) tests/soak_cluster.py
+
 soak: env  ## kill a chain of runs at random moments and compare what it leaves (15 minutes)
 	$(RUN) tests/soak.py
 
-bench: env  ## speed and memory against peers and limits (5 minutes, on a quiet machine)
+bench: env  ## speed and memory against peers and limits (12 minutes, on a quiet machine)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/bench.yaml
 

@@ -1,6 +1,6 @@
 """Lose a node of a Ray cluster in the middle of a batch, and compare with a batch run in series.
 
-``make soak-cluster`` emulates three nodes on this machine (``ray.cluster_utils.Cluster``), trains
+``make soakcluster`` emulates three nodes on this machine (``ray.cluster_utils.Cluster``), trains
 four small runs of three folds each and a submission of them, and kills one node once some folds are
 finished. Every table must equal that of the batch in series byte for byte, every unit must have
 ended once, and at least one must have been moved to another node. It needs
