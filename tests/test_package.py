@@ -26,6 +26,7 @@ from lib.learn import loop, precision, recipe
 from lib.package import build, checkpoints, infer, manifest, slim, wheels
 from lib.package.__main__ import main
 from lib.score import decisions, ensemble, predict, runs
+from lib.score.between import Between
 from lib.task.tables import normalised
 
 COLUMNS = TASK.columns()
@@ -36,7 +37,7 @@ FOLDS = (0, 1)
 def project(tmp_path_factory):
     """Return a folder with photos, a run of two folds whose heads are random, and a submission."""
     root = tmp_path_factory.mktemp("project")
-    data = people.make(root / "data", people=12, eval_people=6, workers=1)
+    data = people.make(root / "data", people=24, eval_people=6, workers=1)
     images, _ = build_images(data, root / "work", TASK, "competition", {}, workers=1)
     found = faces.build_faces(images, data, root / "work", workers=1)
     params = {**DEFAULTS, "image_size": [64, 64], "experiment": "tiny", "data_dir": str(data)}
@@ -58,11 +59,13 @@ def project(tmp_path_factory):
     runs.finish(run, list(FOLDS))
     places = {"runs_dir": params["runs_dir"], "submissions_dir": str(root / "submissions")}
     run_cells("04_ensemble_tta", runs=["tiny"], submission="tiny", **places)
+    steps = {"calibrate": True, "group_test": "appearance", "decision": "offsets"}
+    run_cells("04_ensemble_tta", runs=["tiny"], submission="steps", **places, **steps)
     return root
 
 
-def make(project, out, **options):
-    return build.make("tiny", out, str(project / "submissions"), str(project / "runs"), **options)
+def make(project, out, name="tiny", **options):
+    return build.make(name, out, str(project / "submissions"), str(project / "runs"), **options)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,59 @@ def test_the_package_alone_without_network_writes_the_same_bytes(project, packag
     assert "42 rows, byte for byte the submission 'tiny'" in done.stdout
     made = (tmp_path / "a.csv").read_bytes()
     assert made == (project / "submissions/tiny.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def with_steps(project, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packages") / "steps"
+    make(project, out, "steps")
+    return out
+
+
+def test_calibrated_and_grouped_photos_are_answered_by_the_same_bytes(
+    project, with_steps, tmp_path
+):
+    sealed = infer.Sealed(with_steps)
+    files = infer.list_photos(project / "data/eval/images", project / "data/eval/info.csv", TASK)
+    answers = infer.answer(sealed, project / "data/eval/images", files)
+    assert "byte for byte" in infer.write(sealed, answers, files, tmp_path / "a.csv")
+    expected = pd.read_parquet(project / "submissions/steps.parquet")
+    np.testing.assert_allclose(answers.table.loc[expected.index], expected, atol=1e-4)
+    plain = pd.read_parquet(project / "submissions/tiny.parquet")
+    assert np.abs(expected - plain).to_numpy().max() > 0.01  # both steps did something
+    card = (with_steps / "README.md").read_text()
+    assert "calibrate: `True`, group_test: `appearance`, decision: `offsets`" in card
+
+
+def test_looks_are_packaged_without_names(project, with_steps):
+    looks = pd.read_parquet(with_steps / "looks.parquet")
+    assert looks.index.dtype.kind == looks["person"].dtype.kind == "i"
+    oof = pd.read_parquet(with_steps / "runs/tiny/oof.parquet")
+    pd.testing.assert_series_equal(looks["person"].loc[oof.index], oof["person"])
+    assert len(looks) == len(oof) == 24 * 7
+
+
+def test_photos_never_seen_are_grouped_among_themselves(with_steps, photos):
+    sealed = infer.Sealed(with_steps)
+    answers = infer.answer(sealed, photos, infer.list_photos(photos, None, TASK))
+    assert answers.lost == ["cut.jpg"]
+    assert answers.decided.index.is_unique
+    assert len(answers.decided) == 13
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"photos": "work/more"}, "'tiny' is no submission: it labels the photos of 'work/more'"),
+        ({"outside": {"theirs-1a2b": "1a2b"}}, r"members of other teams \(theirs-1a2b\)"),
+    ],
+)
+def test_what_a_package_cannot_make_is_refused(project, tmp_path, changes, message):
+    submissions = shutil.copytree(project / "submissions", tmp_path / "submissions")
+    facts = json.loads((submissions / "tiny.json").read_text()) | changes
+    (submissions / "tiny.json").write_text(json.dumps(facts))
+    with pytest.raises(ArtefactError, match=message):
+        build.read_row(submissions, "tiny")
 
 
 @pytest.fixture
@@ -258,9 +314,9 @@ def test_the_cost_of_fewer_models_is_counted():
     known, full = {"a": oof(1)}, {"a": on_test(1)}
     keys = full["a"].index.unique()
     half = full["a"][full["a"]["fold"] == 0]
-    row = {"vote": "soft", "weights": [], "decision": "argmax"}
+    facts = {"vote": "soft", "weights": [], "decision": "argmax", "finals": [], "models": 2}
     labels = pd.Series(oof(1)["label"].loc[keys[:50]])
-    found = slim.cost(row, known, full, {"a": half}, labels, TASK)
+    found = slim.cost(facts, known, full, {"a": half}, labels, TASK, Between())
     means = full["a"].groupby(level=0)[COLUMNS].mean()
     guesses = means.idxmax(axis=1), half[COLUMNS].idxmax(axis=1).loc[means.index]
     assert found["answers changed"] == pytest.approx((guesses[0] != guesses[1]).mean())

@@ -79,8 +79,7 @@ def _known(path: Path, sources: pd.Series) -> pd.DataFrame:
 
 
 def _described(faces: pd.DataFrame, files: Mapping, workers: int) -> pd.DataFrame:
-    network = weights.create(BACKBONE, True, SIZE).eval().to(memory_format=torch.channels_last)
-    count = workers or os.cpu_count() or 1
+    network, count = make_network(pretrained=True), workers or os.cpu_count() or 1
     shares = even_shares(np.arange(len(faces)), BATCH, count)
 
     def describe(rows: np.ndarray) -> np.ndarray:
@@ -88,9 +87,18 @@ def _described(faces: pd.DataFrame, files: Mapping, workers: int) -> pd.DataFram
 
     with thread_pool(count) as pool:
         bar = progress(pool.map(describe, shares), "appearance", len(shares), "batch")
-        values = np.concatenate(list(bar))
-    columns = [f"a{k:03d}" for k in range(values.shape[1])]
-    return pd.DataFrame(values, faces.index, columns)
+        return table(np.concatenate(list(bar)), faces.index)
+
+
+def make_network(pretrained: bool) -> nn.Module:
+    """Return the network whose inner layers tell textures, with its weights or random ones."""
+    network = weights.create(BACKBONE, pretrained, SIZE)
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def table(values: np.ndarray, keys: pd.Index) -> pd.DataFrame:
+    """Return appearances (N, F) as a table."""
+    return pd.DataFrame(values, keys, [f"a{k:03d}" for k in range(values.shape[1])])
 
 
 def described(files: Sequence[Path], faces: pd.DataFrame, network: nn.Module) -> np.ndarray:

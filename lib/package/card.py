@@ -12,6 +12,7 @@ from lib import artefacts
 from lib.artefacts import resolve
 from lib.package import manifest
 from lib.score import intervals, metrics, nested
+from lib.score.between import Between
 from lib.score.ensemble import Tables, complete
 from lib.score.nested import Method
 from lib.score.runs import Run
@@ -31,7 +32,12 @@ DEMONSTRATION = (
 
 
 def write(
-    folder: Path, facts: Mapping, members: Mapping[str, Run], oof: Tables, task: Task
+    folder: Path,
+    facts: Mapping,
+    members: Mapping[str, Run],
+    oof: Tables,
+    task: Task,
+    between: Between,
 ) -> None:
     """Write README.md; ``oof`` are the out-of-fold tables of the runs, seen through the TTA."""
     sections = [
@@ -39,7 +45,7 @@ def write(
         _what(facts, task),
         "## How to use it\n\n" + _use(folder, task),
         "## What it was trained on\n\n" + _training(members),
-        "## Scores\n\n" + _scores(facts, oof, task),
+        "## Scores\n\n" + _scores(facts, oof, task, between),
         "## What it must not be used for\n\n" + LIMITS,
     ]
     if facts["slim"]["way"]:
@@ -53,10 +59,15 @@ def _what(facts: Mapping, task: Task) -> str:
     classes = "; ".join(f"{name}: {', '.join(task.classes(name))}" for name in task.names)
     return (
         f"Models: {models}, of the runs {named}. They predict from a photo: {classes}. Views: "
-        f"`{facts['tta']}`, vote: `{facts['vote']}`, decision: `{facts['decision']}`. They "
+        f"`{facts['tta']}`, vote: `{facts['vote']}`, {_steps(facts)}. They "
         f"reproduce the file with SHA-256 `{facts['sha256']}`"
         + (", but for the answers that fewer models change." if facts["slim"]["way"] else ".")
     )
+
+
+def _steps(facts: Mapping) -> str:
+    names = ("calibrate", "group_test", "decision")
+    return ", ".join(f"{name}: `{facts[name]}`" for name in names)
 
 
 def _use(folder: Path, task: Task) -> str:
@@ -89,11 +100,11 @@ def _people(run: Run) -> dict:
     return {key: found[key] for key in ("people", "test_photos_used") if key in found}
 
 
-def _scores(facts: Mapping, oof: Tables, task: Task) -> str:
+def _scores(facts: Mapping, oof: Tables, task: Task, between: Between) -> str:
     whole, method = complete(oof, task), Method(facts["vote"], facts["decision"])
     if any(table.empty for table in whole.values()):
         return "Nobody was validated, so there are no scores."
-    table = nested.estimate(whole, task, [method], facts["weights"])[method]
+    table = nested.estimate(whole, task, [method], facts["weights"], between)[method]
     named = {task.metric: "", **{f"{task.metric} of {name}": name for name in task.names}}
     rows = [_row(title, table, task, name) for title, name in named.items()]
     groups = {name: intervals.by_class(table, task, name).reset_index() for name in task.names}

@@ -31,9 +31,12 @@ from lib.errors import DataError, FacefoldError, some
 from lib.face import crops, faces
 from lib.learn import fusion, recipe
 from lib.learn.precision import Precision, chosen
-from lib.package import manifest
+from lib.package import looks, manifest
+from lib.package.looks import Looks
+from lib.package.voting import voted
 from lib.progress import progress
-from lib.score import decisions, ensemble, predict, runs, submission
+from lib.score import decisions, predict, runs, submission
+from lib.score.between import Between
 from lib.score.runs import Run
 from lib.task.attributes import Task
 from lib.task.tables import normalised
@@ -87,6 +90,11 @@ class Sealed:
             for name, run in self.runs.items()
             for fold, path in self.facts["checkpoints"][name].items()
         ]
+
+    def looks(self) -> Looks | None:
+        """Return what tells photos of one person; None where they are not judged together."""
+        network = self.facts["network"]
+        return looks.load(self.folder, network) if network else None
 
     def _model(self, run: Run, fold: str, path: str) -> Model:
         how, params = self.facts["faces"][run.name], run.params
@@ -142,7 +150,8 @@ def answer(sealed: Sealed, folder: Path, files: pd.Series, strict: bool = False)
     A photo that is missing or cannot be read is answered by the shares of the classes among the
     training photos, and is listed; ``strict`` refuses it by a DataError.
     """
-    tables = predict_photos(sealed.models(), folder, files, sealed.task)
+    known_looks = sealed.looks()
+    tables, found = predict_photos(sealed.models(), known_looks, folder, files, sealed.task)
     seen = next(iter(tables.values())).index
     lost = list(files.index.difference(seen, sort=False))
     if lost and (strict or seen.empty):
@@ -151,21 +160,24 @@ def answer(sealed: Sealed, folder: Path, files: pd.Series, strict: bool = False)
             + (", or leave strict out" if strict else "")
         )
     facts, task = sealed.facts, sealed.task
-    oof = {name: run.oof() for name, run in sealed.runs.items()}
-    oof, tables = (ensemble.complete(each, task) for each in (oof, tables))
-    known, voted = ensemble.combine(oof, tables, task, facts["vote"], facts["weights"])
+    oof = {name: run.oof() for name, run in sealed.runs.items() if name not in facts["finals"]}
+    between = Between(facts["calibrate"], known_looks and known_looks.weights(found))
+    known, table = voted(facts, oof, tables, task, between)
     prior = pd.DataFrame(facts["prior"], pd.Index(lost, name="key"))
-    table = pd.concat([voted, prior[list(voted)]]) if lost else voted
+    table = pd.concat([table, prior[list(table)]]) if lost else table
     return Answers(table, decisions.decide(known, table, task, facts["decision"]), lost)
 
 
 def predict_photos(
-    models: Sequence[Model], folder: Path, files: pd.Series, task: Task
-) -> dict[str, pd.DataFrame]:
-    """Return each run's test table of the photos that can be read: a row per photo and fold."""
+    models: Sequence[Model], known: Looks | None, folder: Path, files: pd.Series, task: Task
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Return each run's test table of the photos that can be read, and their looks if ``known``.
+
+    A test table has a row per photo and fold.
+    """
     workers = os.cpu_count() or 1
     batches = even_shares(np.arange(len(files)), BATCH, workers)
-    work = partial(_predict_batch, models, folder, task)
+    work = partial(_predict_batch, models, known, folder, task)
     with (
         thread_pool(workers) as pool,
         progress(total=len(files), desc="photos", unit="photo") as bar,
@@ -176,35 +188,33 @@ def predict_photos(
         ):
             found.append(rows)
             bar.update(len(batch))
-    by_model = [pd.concat(parts) for parts in zip(*found, strict=True)]
+    *by_model, seen = [pd.concat(parts) for parts in zip(*found, strict=True)]
     names = list(dict.fromkeys(model.run for model in models))
     pairs = list(zip(models, by_model, strict=True))
-    return {name: pd.concat([table for m, table in pairs if m.run == name]) for name in names}
+    tables = {name: pd.concat([table for m, table in pairs if m.run == name]) for name in names}
+    return tables, seen
 
 
 def _predict_batch(
-    models: Sequence[Model], folder: Path, task: Task, files: pd.Series
+    models: Sequence[Model], known: Looks | None, folder: Path, task: Task, files: pd.Series
 ) -> list[pd.DataFrame]:
-    """Return a table by model, of those photos of a batch that can be read."""
+    """Return a table by model, and looks, of those photos of a batch that can be read."""
     images = pd.DataFrame([measure(str(folder / file)) for file in files], files.index)
     images = images.reindex(columns=["status", "width", "height"]).assign(file=files)
     images = images[(images.status == "ok") & (images.file != "")]
-    pixels = _pixels(images, folder, {model.pictures for model in models})
-    return [_table(model, pixels[model.pictures], images.index, task) for model in models]
-
-
-def _pixels(
-    images: pd.DataFrame, folder: Path, pictures: set[Pictures]
-) -> dict[Pictures, np.ndarray]:
-    """Return the crops (n, H, W, 3) of each kind of picture; faces are searched once for all."""
-    ways = {each.faces for each in pictures}
+    pictures = {model.pictures for model in models}
     found = {
-        way: faces.find_faces(images, folder, way.detector, np.array(way.fallback)) for way in ways
+        way: faces.find_faces(images, folder, way.detector, np.array(way.fallback))
+        for way in {each.faces for each in pictures}
     }
-    return {
+    pixels = {
         each: np.array(crops.preview(images, found[each.faces], folder, *each.geometry), np.uint8)
         for each in pictures
     }
+    seen = pd.DataFrame(index=images.index)
+    if known:
+        seen = known.of(folder / images.file, found[models[0].pictures.faces])
+    return [*(_table(model, pixels[model.pictures], images.index, task) for model in models), seen]
 
 
 def _table(model: Model, pixels: np.ndarray, keys: pd.Index, task: Task) -> pd.DataFrame:

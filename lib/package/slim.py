@@ -14,7 +14,9 @@ from lib.errors import DataError, ParameterError, some
 from lib.learn import soups
 from lib.package import checkpoints
 from lib.package.checkpoints import State
-from lib.score import decisions, ensemble, metrics, submission
+from lib.package.voting import voted
+from lib.score import decisions, metrics, submission
+from lib.score.between import Between
 from lib.score.ensemble import Tables
 from lib.score.runs import Run
 from lib.task.attributes import LABEL, Task
@@ -91,15 +93,21 @@ def table(run: Run, states: Mapping[str, State], tta: str, keys: pd.Index) -> pd
 
 
 def cost(
-    row: Mapping, known: Tables, full: Tables, slim: Tables, labels: pd.Series, task: Task
+    facts: Mapping,
+    known: Tables,
+    full: Tables,
+    slim: Tables,
+    labels: pd.Series,
+    task: Task,
+    between: Between,
 ) -> dict[str, float]:
     """Return the share of test photos whose answer changes; with labels, the score of each.
 
     ``known`` are out-of-fold tables, ``full`` and ``slim`` test tables of all and of fewer models.
     """
     tables = {
-        "all folds": _decided(row, known, full, task),
-        "slim": _decided(row, known, slim, task),
+        name: decisions.decide(*voted(facts, known, test, task, between), task, facts["decision"])
+        for name, test in {"all folds": full, "slim": slim}.items()
     }
     answers = [metrics.predicted(table, task) for table in tables.values()]
     changed = (answers[0] != answers[1].loc[answers[0].index]).any(axis=1).mean()
@@ -109,9 +117,3 @@ def cost(
         if len(labels)
     }
     return {"answers changed": float(changed), **scores}
-
-
-def _decided(row: Mapping, known: Tables, test: Tables, task: Task) -> pd.DataFrame:
-    known, test = (ensemble.complete(tables, task) for tables in (known, test))
-    oof, table = ensemble.combine(known, test, task, row["vote"], row["weights"])
-    return decisions.decide(oof, table, task, row["decision"])

@@ -230,9 +230,14 @@ def find(params: Mapping, group_test: str) -> Grouping | None:
     """Return groups of the photos that a run's parameters name; None for group_test="none"."""
     if group_test == "none":
         return None
+    return grouped(*looks_of(params))
+
+
+def looks_of(params: Mapping) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the appearances of a run's photos, and the person on each training photo."""
     images, faces = load_images(params["work_dir"]), load_faces(params["work_dir"])
     looks = appearance.load(images, faces, params["data_dir"], params["work_dir"])
-    return grouped(looks, images.loc[images["split"] == "train", "person"])
+    return looks, images.loc[images["split"] == "train", "person"]
 
 
 def grouped(looks: pd.DataFrame, people: pd.Series) -> Grouping:
