@@ -35,7 +35,10 @@ FOLDS = (0, 1)
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Return a folder with photos, a run of two folds whose heads are random, and a submission."""
+    """Return a folder with photos, runs whose heads are random, and two submissions.
+
+    Run "tiny" has two folds, "last" is a final one of everybody.
+    """
     root = tmp_path_factory.mktemp("project")
     data = people.make(root / "data", people=24, eval_people=6, workers=1)
     images, _ = build_images(data, root / "work", TASK, "competition", {}, workers=1)
@@ -43,25 +46,35 @@ def project(tmp_path_factory):
     params = {**DEFAULTS, "image_size": [64, 64], "experiment": "tiny", "data_dir": str(data)}
     params |= {"work_dir": str(root / "work"), "runs_dir": str(root / "runs"), "precision": "fp32"}
     stored = crops.build_crops(images, found, data, root / "work", **crops.geometry(params))
-    run = runs.start(params["runs_dir"], params, TASK)
-    train, test = (images[images["split"] == split] for split in ("train", "eval"))
-    for fold in FOLDS:
-        model = recipe.model(params, TASK, fold).eval()
+    train = images[images["split"] == "train"]
+    odd = train["person"].rank(method="dense") % 2
+    write_run(params, images, stored, [train[odd == fold] for fold in FOLDS])
+    write_run({**params, "experiment": "last", "split": "none"}, images, stored, [train[:0]])
+    places = {"runs_dir": params["runs_dir"], "submissions_dir": str(root / "submissions")}
+    run_cells("04_ensemble_tta", runs=["tiny"], submission="tiny", **places)
+    steps = {"calibrate": True, "group_test": "appearance", "decision": "offsets"}
+    steps["finals"] = ["last"]
+    run_cells("04_ensemble_tta", runs=["tiny"], submission="steps", **places, **steps)
+    return root
+
+
+def write_run(params, images, stored, held):
+    """Write a run whose models have random heads; ``held`` are the photos validated in each fold.
+
+    The seed of a fold's head is its number, for a final run one that no fold has.
+    """
+    run, test = runs.start(params["runs_dir"], params, TASK), images[images["split"] == "eval"]
+    for fold, mine in enumerate(held):
+        model = recipe.model(params, TASK, fold if len(mine) else len(FOLDS)).eval()
         chosen = precision.chosen(
             recipe.choose_precision(params, model, run.folder / "precision.csv")
         )
         loop.save(model.state_dict(), run.fold(fold) / "best.pt")
-        mine = train[train["person"].rank(method="dense") % 2 == fold]
         rows = [
             predict.predict(model, stored, photos.index, COLUMNS, chosen) for photos in (mine, test)
         ]
         run.write_fold(fold, runs.oof_table(rows[0], mine, fold), rows[1])
-    runs.finish(run, list(FOLDS))
-    places = {"runs_dir": params["runs_dir"], "submissions_dir": str(root / "submissions")}
-    run_cells("04_ensemble_tta", runs=["tiny"], submission="tiny", **places)
-    steps = {"calibrate": True, "group_test": "appearance", "decision": "offsets"}
-    run_cells("04_ensemble_tta", runs=["tiny"], submission="steps", **places, **steps)
-    return root
+    runs.finish(run, list(range(len(held))))
 
 
 def make(project, out, name="tiny", **options):
@@ -105,7 +118,7 @@ def with_steps(project, tmp_path_factory):
     return out
 
 
-def test_calibrated_and_grouped_photos_are_answered_by_the_same_bytes(
+def test_steps_and_final_runs_of_a_submission_are_done_in_its_package(
     project, with_steps, tmp_path
 ):
     sealed = infer.Sealed(with_steps)
@@ -114,8 +127,14 @@ def test_calibrated_and_grouped_photos_are_answered_by_the_same_bytes(
     assert "byte for byte" in infer.write(sealed, answers, files, tmp_path / "a.csv")
     expected = pd.read_parquet(project / "submissions/steps.parquet")
     np.testing.assert_allclose(answers.table.loc[expected.index], expected, atol=1e-4)
-    plain = pd.read_parquet(project / "submissions/tiny.parquet")
-    assert np.abs(expected - plain).to_numpy().max() > 0.01  # both steps did something
+    for fact, without in {"calibrate": False, "network": "", "finals": []}.items():
+        other = infer.Sealed(with_steps)
+        other.facts[fact] = without  # each step does something
+        other.runs = {
+            name: run for name, run in other.runs.items() if fact != "finals" or name == "tiny"
+        }
+        changed = infer.answer(other, project / "data/eval/images", files).table
+        assert np.abs(changed - answers.table).to_numpy().max() > 1e-3, fact
     card = (with_steps / "README.md").read_text()
     assert "calibrate: `True`, group_test: `appearance`, decision: `offsets`" in card
 

@@ -7,6 +7,8 @@ from sklearn.metrics import f1_score, log_loss
 
 from lib import artefacts
 from lib.errors import ArtefactError
+from lib.runner.parameters import declared
+from lib.runner.stages import notebook_of
 from lib.score import intervals, runs
 from lib.task import attributes
 
@@ -237,6 +239,23 @@ def test_runs_of_earlier_versions_are_refused_with_what_to_do(run, tmp_path):
     ):
         with pytest.raises(ArtefactError, match="earlier version of facefold.*delete or move"):
             use()
+
+
+def test_parameters_that_a_run_did_not_know_yet_have_their_defaults(tmp_path):
+    defaults = {name: each.default for name, each in declared(notebook_of("train")).items()}
+    complete = defaults | {"experiment": "old", "seed": 5}
+    assert complete["drop_path"] == 0.0
+    old = {name: value for name, value in complete.items() if name not in ("drop_path", "why")}
+    run = runs.start(str(tmp_path), old, TASK)
+    write(run, 0)
+    (run.fold(0) / "best.pt").touch()
+    runs.finish(run, [0])
+    assert "drop_path" not in yaml.safe_load((run.folder / "params.yaml").read_text())
+    assert runs.load(str(tmp_path), "old").params == complete
+    with pytest.raises(ArtefactError, match=r"\(drop_path was 0.0, is 0.1\)"):
+        runs.start(str(tmp_path), complete | {"drop_path": 0.1}, TASK)
+    runs.start(str(tmp_path), complete, TASK)  # the same, so that nothing is refused
+    assert yaml.safe_load((run.folder / "params.yaml").read_text()) == complete
 
 
 def test_scores_are_named_by_the_tasks_metric(tmp_path):

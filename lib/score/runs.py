@@ -19,6 +19,7 @@ from lib.data import leaks
 from lib.errors import ArtefactError, FacefoldError, ParameterError, nearest
 from lib.learn.checkpoints import CHECKPOINTS
 from lib.learn.checks import NOT_PART_OF_A_RUN
+from lib.runner.parameters import NOTEBOOKS, declared
 from lib.score import intervals, metrics
 from lib.score.origin import origin
 from lib.task import attributes
@@ -102,7 +103,7 @@ def start(runs_dir: str, params: Mapping, task: Task) -> Run:
 def _take(run: Run, now: dict) -> None:
     """Give the name to the run's parameters and its task, or refuse."""
     if any(run.folder.glob("fold*/*.pt")) or held(run.folder, "fold*"):
-        _check_same_params(run.name, _params(run.folder), run.params)
+        _check_same_params(run)
         _check_same_task(run)
         _check_same_origin(run, now)
     elif not _is_same(run, now):  # nothing is trained yet, so nothing is lost: the name is free
@@ -118,7 +119,7 @@ def _take(run: Run, now: dict) -> None:
 def _is_same(run: Run, now: dict) -> bool:
     """Tell whether the same run, of the same origin, was opened before."""
     try:
-        _check_same_params(run.name, _params(run.folder), run.params)
+        _check_same_params(run)
         _check_same_origin(run, now)
     except FacefoldError:
         return False
@@ -136,7 +137,7 @@ def in_turn(run: Run, folds: Sequence[int], accelerator: Any) -> Iterator[int]:
         first = accelerator.is_main_process
         with one_process(run.fold(fold)) if first else nullcontext():
             accelerator.wait_for_everyone()
-            _check_same_params(run.name, _params(run.folder), run.params)
+            _check_same_params(run)
             if run.unfinished([fold]):
                 yield fold
 
@@ -148,16 +149,28 @@ def _params(folder: Path) -> dict:
             f"run {folder.name!r} was made by an earlier version of facefold (no task.yaml, or no "
             f"parameter `learn`): delete or move {folder}, then train it again with notebook 03"
         )
-    return params
+    return _completed(params)
 
 
-def _check_same_params(name: str, old: dict, new: dict) -> None:
+def _completed(params: Mapping) -> dict:
+    """Return parameters with the defaults of those that notebook 03 has got since.
+
+    A default is what was done before there was the parameter. A package has no notebooks, and
+    complete parameters.
+    """
+    notebook = NOTEBOOKS / "03_train.ipynb"
+    table = declared(notebook) if notebook.is_file() else {}
+    return {name: each.default for name, each in table.items()} | dict(params)
+
+
+def _check_same_params(run: Run) -> None:
+    old, new = _params(run.folder), _completed(run.params)
     keys = sorted((old.keys() | new.keys()) - set(NOT_PART_OF_A_RUN))
     differ = [key for key in keys if old.get(key) != new.get(key)]
     changes = [f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in differ]
     if changes:
         raise ArtefactError(
-            f"experiment={name!r} holds a run with other parameters ({'; '.join(changes)}). "
+            f"experiment={run.name!r} holds a run with other parameters ({'; '.join(changes)}). "
             "Nothing is overwritten: choose another experiment name, or delete that run's folder."
         )
 
