@@ -147,7 +147,8 @@ def fingerprint(*values) -> str:
 
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_commit() -> str:

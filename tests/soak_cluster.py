@@ -4,7 +4,8 @@
 four small runs of three folds each and a submission of them, and kills one node once some folds are
 finished. Every table must equal that of the batch in series byte for byte, every unit must have
 ended once, and at least one must have been moved to another node. It needs
-``requirements-cluster.txt``, takes some minutes, and is not part of ``make test``.
+``requirements-cluster.txt``, takes some minutes, and is not part of ``make test``. With
+``--no-shared-disk`` the nodes work in folders of their own.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from conftest import tiny_images, write_tiny_work
 from test_kill import artefacts_of
 
 from lib import PROJECT
-from lib.runner import chain
+from lib.runner import parcels
 
 NAMES = ("separate", "joint", "mixed", "smooth")
 DIFFER = ({}, {"head": "joint"}, {"mixer": "half_face"}, {"label_smoothing": 0.1})
@@ -46,18 +47,23 @@ STORE = 100 * 2**20  # bytes
 
 def parameters(place: Path) -> str:
     """Write the parameter file of the batch."""
-    folders = {f"{name}_dir": str(place / name) for name in ("work", "data")}
-    folders |= {f"{name}_dir": str(place / "out" / name) for name in ("runs", "submissions")}
+    folders = {"work_dir": "work", "data_dir": "data"}
+    folders |= {f"{name}_dir": f"out/{name}" for name in ("runs", "submissions")}
     (place / "batch.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
     return str(place / "batch.yaml")
 
 
+def run(file: str, *options: str, **environment: str) -> None:
+    """Run the batch in its project."""
+    command, place = [sys.executable, "-m", "lib.run", file, *options], Path(file).parent
+    with (place / "batch.log").open("a") as log:
+        here = os.environ | environment
+        subprocess.run(command, cwd=place, env=here, stderr=log, check=True)
+
+
 def in_series(file: str) -> None:
     """Run the batch by one process; its trainings have one thread as those of units have."""
-    command = [sys.executable, "-m", "lib.run", file]
-    here = os.environ | {"OMP_NUM_THREADS": "1"}
-    with Path(file).with_suffix(".log").open("w") as log:
-        subprocess.run(command, cwd=PROJECT, env=here, stdout=log, stderr=log, check=True)
+    run(file, OMP_NUM_THREADS="1")
 
 
 def emulated(nodes: int):
@@ -99,14 +105,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=3, help="nodes that are emulated")
     parser.add_argument("--kill-after", type=int, default=3, help="finished folds; 0 kills none")
+    parser.add_argument("--no-shared-disk", action="store_true", help="nodes have own folders")
     wanted = parser.parse_args()
     place, seconds = Path(tempfile.mkdtemp(prefix="cluster")), {}
+    parcels.copy_code(PROJECT, place)
     write_tiny_work(place / "work", tiny_images())
     file, kept = parameters(place), {}
     for name in ("cluster", "series"):
         start = time.monotonic()
         if name == "cluster":
-            on_cluster(file, place, wanted.nodes, wanted.kill_after)
+            on_cluster(file, place, wanted)
         else:
             in_series(file)
         seconds[name] = round(time.monotonic() - start)
@@ -115,16 +123,23 @@ def main() -> int:
     return told(place, kept, seconds)
 
 
-def on_cluster(file: str, place: Path, nodes: int, kill_after: int) -> None:
+def on_cluster(file: str, place: Path, wanted: argparse.Namespace) -> None:
     """Run the batch on emulated nodes, and lose one of them."""
-    cluster = emulated(nodes)
-    print(f"{nodes} nodes have started", flush=True)
-    threads = [kill_later(cluster, place, kill_after)] if kill_after else []
-    if chain.main([file, "--on", "auto"]):
-        raise SystemExit(f"the batch failed, see {place}")
+    os.environ["XDG_CACHE_HOME"] = str(place / "cache")  # where nodes without a shared disk work
+    os.environ["RAY_TMPDIR"] = str(place)  # else `auto` of others on this machine finds this Ray
+    cluster = emulated(wanted.nodes)
+    print(f"{wanted.nodes} nodes have started", flush=True)
+    threads = [kill_later(cluster, place, wanted.kill_after)] if wanted.kill_after else []
+    options = ["--no-shared-disk"] * wanted.no_shared_disk
+    run(file, "--on", "auto", *options, RAY_ADDRESS=cluster.address)
     for thread in threads:
         thread.join()
     cluster.shutdown()
+    copies = place.glob("out/runs/*/fold*/03_train.ipynb")
+    made = {json.loads(path.read_text())["metadata"]["papermill"]["output_path"] for path in copies}
+    here = place / "cache" if wanted.no_shared_disk else place / "out"
+    if not all(Path(path).is_relative_to(here) for path in made):
+        raise SystemExit(f"folds were not trained in {here}: {sorted(made)}")
 
 
 def told(place: Path, kept: dict, seconds: dict) -> int:

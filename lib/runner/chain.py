@@ -71,6 +71,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--on", default="", metavar="PLACE", help=on)
     public = "accept a Ray that the whole network can reach: whoever does can run programs there"
     add("--allow-public", action="store_true", help=public)
+    ship = "nodes do not see this folder: send them what folds read, fetch what they leave"
+    add("--no-shared-disk", action="store_true", help=ship)
     add("--check", action="store_true", help="check the parameters, print the plan, run nothing")
     add("--list", action="store_true", help="print every stage's parameters and their meaning")
     clean = "list what can be deleted: a run; of a work folder the crops that no run in runs needs"
@@ -87,6 +89,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             )
     if args.allow_public and not args.on:
         parser.error("--allow-public goes with --on")
+    if args.no_shared_disk and (not args.on or args.on.startswith("local")):
+        parser.error("--no-shared-disk goes with --on auto or ray://HOST:PORT")
     if args.yes and not args.clean:
         parser.error("--yes goes with --clean")
     if not (args.files or args.stages or args.list or args.clean or args.index):
@@ -155,11 +159,12 @@ def _tell(text: str) -> int:
     return 0
 
 
-def _run(experiments: Sequence[Experiment], on: str, allow_public: bool) -> int:
-    if on:
+def _run(experiments: Sequence[Experiment], args: argparse.Namespace) -> int:
+    if args.on:
         from lib.runner import engine, places
 
-        results = engine.run(experiments, places.open_place(on, allow_public))
+        place = places.open_place(args.on, args.allow_public, not args.no_shared_disk)
+        results = engine.run(experiments, place)
     else:
         results = batch.run(experiments, keep=RANK == 0)
     if len(results) > 1:
@@ -186,7 +191,7 @@ def _command(args: argparse.Namespace) -> int:
         return 0
     experiments = _experiments(args)
     _tell_repeats(experiments)
-    return _check(experiments) if args.check else _run(experiments, args.on, args.allow_public)
+    return _check(experiments) if args.check else _run(experiments, args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

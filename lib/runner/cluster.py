@@ -1,9 +1,10 @@
 """Units on the machines of a Ray cluster; optional, see ``requirements-cluster.txt``.
 
-Every node sees the project's folder at the same path, on a shared disk. Trainings run anywhere;
-everything else, and so everything that votes, validates and writes the ledger, runs on this machine
-(the driver). A unit is a process below Ray's worker: when the worker is lost, the process ends, and
-Ray starts the unit again elsewhere. There it goes on from its fold's last checkpoint.
+Every node sees the project's folder at the same path, on a shared disk; ``lib.runner.shipping``
+needs none. Trainings run anywhere; everything else, and so everything that votes, validates and
+writes the ledger, runs on this machine (the driver). A unit is a process below Ray's worker: when
+the worker is lost, the process ends, and Ray starts the unit again elsewhere. There it goes on from
+its fold's last checkpoint.
 Moritz et al. 2018, Ray: a distributed framework for emerging AI applications.
 """
 
@@ -11,8 +12,9 @@ import ipaddress
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +30,61 @@ LOOPBACK = "127.0.0.1"
 STORE = 100 * 2**20  # bytes of Ray's object store when it is started here: units leave files
 
 
-def open_ray(on: str, allow_public: bool) -> "Cluster":
+def open_ray(on: str, allow_public: bool, shared_disk: bool = True) -> "Cluster":
     """Start Ray here (``ray``), or connect to the cluster that ``auto`` or an address names.
 
-    A ParameterError says what is missing, or that an address is public.
+    A ParameterError says what is missing, why Ray does not start, or that an address is public.
     """
+    ray = _ray(on)
+    kind = Cluster if shared_disk else _shipping()
+    with kind.runtime() as environment:
+        _connect(ray, on, allow_public, environment)
+    return kind(ray)
+
+
+def _ray(on: str) -> Any:
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # who asks Ray after its end starts no other one
     try:
         import ray
+
+        return ray
     except ImportError:
         raise ParameterError(
             f"--on {on} needs Ray: pip install -r requirements-cluster.txt (local:N does not)"
         ) from None
+
+
+def _shipping() -> "type[Cluster]":
+    from lib.runner.shipping import Shipping  # which is a Cluster, so it cannot be imported above
+
+    return Shipping
+
+
+def _connect(ray: Any, on: str, allow_public: bool, environment: dict) -> None:
     if on.startswith("ray://"):
         check_private(on.removeprefix("ray://").rpartition(":")[0], allow_public)
     quiet: dict = {"log_to_driver": False, "logging_level": "ERROR"}
-    options = {"runtime_env": _seen_by_all(), **quiet}
+    options = {"runtime_env": environment, **quiet}
     try:
         _start_here(ray, options) if on == "ray" else ray.init(address=on, **options)
-    except (ConnectionError, RuntimeError) as error:
+    except Exception as error:  # Ray raises Exception itself when it cannot start
+        ray.shutdown()
+        reason = str(error).strip().partition("\n")[0]
         raise ParameterError(
-            f"--on {on}: no Ray answers ({error}): start it first, and set RAY_AUTH_MODE=token if "
-            "it asks for a token"
-        ) from None
+            f"--on {on}: {_failed(on)} ({type(error).__name__}: {reason})"
+        ) from error
     try:
         check_private(ray.get_runtime_context().gcs_address.rpartition(":")[0], allow_public)
     except ParameterError:
         ray.shutdown()
         raise
-    return Cluster(ray)
 
 
-def _seen_by_all() -> dict:
-    """Return what Ray's workers need to find the project's code."""
-    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    return {"env_vars": {"PYTHONPATH": path}}
+def _failed(on: str) -> str:
+    """Return what to do when Ray does not start, or no Ray answers."""
+    if on == "ray":
+        return "Ray does not start here, local:N needs none"
+    return "no Ray answers: start it first, and set RAY_AUTH_MODE=token if it asks for a token"
 
 
 def _start_here(ray: Any, options: dict) -> None:
@@ -102,6 +125,13 @@ class Cluster:
         self.work = ray.remote(work)
         self.notes: dict[int, Path] = {}  # files in which units tell where they run
 
+    @staticmethod
+    @contextmanager
+    def runtime() -> Iterator[dict]:
+        """Yield what Ray's workers need to find the project's code, on the shared disk."""
+        path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+        yield {"env_vars": {"PYTHONPATH": path}}
+
     def check(self, units: Sequence[Unit]) -> None:
         """Raise a ParameterError if a unit asks for more than any node has."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
@@ -141,9 +171,14 @@ def _fits(unit: Unit, node: dict) -> bool:
 
 def work(unit: Unit, note: Path, told: dict[str, str]) -> Outcome:
     """Run a unit on the node of this worker, in a process that ends with the worker."""
-    import ray
-
-    where = f"{platform.node()}:{ray.get_runtime_context().get_node_id()[:4]}"
+    where = node_name()
     artefacts.write_text(where, note)
     outcome = processes.finish(processes.start(unit.log, told), unit.step, unit.copy)
     return outcome._replace(where=where)
+
+
+def node_name() -> str:
+    """Return how the node of this worker is told about: its host, and the start of Ray's name."""
+    import ray
+
+    return f"{platform.node()}:{ray.get_runtime_context().get_node_id()[:4]}"

@@ -36,13 +36,14 @@ def is_finished(step: Step) -> bool:
 def key(step: Step) -> str:
     """Return a hash of the step's notebook, parameters, code, and the files that they name."""
     digest = hashlib.sha256(json.dumps(step.settings, sort_keys=True, default=str).encode())
-    for path in _files(step):
+    for path in files(step):
         content = path.read_bytes() if path.is_file() else b"missing"
         digest.update(f"{path} {hashlib.sha256(content).hexdigest()}".encode())
     return digest.hexdigest()
 
 
-def _files(step: Step) -> Iterator[Path]:
+def files(step: Step) -> Iterator[Path]:
+    """Yield the files that a step reads, if they are there: code, tables, what others made."""
     yield step.notebook
     yield from sorted((PROJECT / "lib").rglob("*.py"))
     yield TASKS / f"{step.settings.get('task')}.yaml"

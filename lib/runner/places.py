@@ -34,17 +34,18 @@ class Place(Protocol):
         """End what is running, and give everything back."""
 
 
-def open_place(on: str, allow_public: bool = False) -> Place:
+def open_place(on: str, allow_public: bool = False, shared_disk: bool = True) -> Place:
     """Return the place that ``--on`` names; a ParameterError says what it may be.
 
-    ``allow_public``: an address that the whole network can reach is accepted.
+    ``allow_public``: an address that the whole network can reach is accepted. ``shared_disk``: the
+    nodes of a cluster see this folder.
     """
     if local := re.fullmatch(r"local:([1-9]\d*)", on):
         return Local(int(local[1]))
     if on in ("ray", "auto") or on.startswith("ray://"):
         from lib.runner import cluster
 
-        return cluster.open_ray(on, allow_public)
+        return cluster.open_ray(on, allow_public, shared_disk)
     raise ParameterError(f"--on {on!r} is not one of: {PLACES}")
 
 

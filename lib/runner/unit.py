@@ -37,8 +37,8 @@ class Outcome(NamedTuple):
     why: str = ""
 
 
-def start(log: Path, environment: Mapping[str, str]) -> Popen:
-    """Start the process of a step; what it prints is added to ``log``.
+def start(log: Path, environment: Mapping[str, str], project: Path = PROJECT) -> Popen:
+    """Start the process of a step in a project's folder; what it prints is added to ``log``.
 
     Signals of the terminal do not reach it: whoever started it decides when it ends.
     """
@@ -46,7 +46,7 @@ def start(log: Path, environment: Mapping[str, str]) -> Popen:
     with log.open("a") as file:
         pipes: dict = {"stdin": PIPE, "stdout": PIPE, "stderr": file, "bufsize": 0}
         here = os.environ | dict(environment)
-        return Popen(COMMAND, cwd=PROJECT, env=here, start_new_session=True, **pipes)
+        return Popen(COMMAND, cwd=project, env=here, start_new_session=True, **pipes)
 
 
 def finish(process: Popen, step: Step, copy: str) -> Outcome:
