@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from lib.errors import DataError
-from lib.face import appearance
 from lib.face.faces import BOX
+from lib.score import appearance
 
 HEIGHT, WIDTH = 128, 96  # the size that a photo is reduced to, so that no pixel is mixed
 

@@ -11,9 +11,8 @@ import pandas as pd
 from safetensors.torch import load_file
 from torch import nn
 
-from lib.face import appearance
 from lib.package import checkpoints
-from lib.score import same_person
+from lib.score import appearance, same_person
 from lib.score.groups import Weights
 from lib.score.runs import Run
 

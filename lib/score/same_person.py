@@ -26,8 +26,8 @@ from threadpoolctl import threadpool_limits
 
 from lib.data.index import load_images
 from lib.errors import DataError
-from lib.face import appearance
 from lib.face.faces import load_faces
+from lib.score import appearance
 from lib.score.groups import Weights
 
 FOLDS = 5
