@@ -37,10 +37,10 @@ def first(tmp_path):
 
 
 def test_labels_of_other_photos_have_facts_and_no_row(first):
-    record(first, photos="work/more", test_photos_used=True)
+    record(first, other_photos="work/more", test_photos_used=True)
     assert not (first.parent / ledger.FILE).exists()
     facts = json.loads(first.with_suffix(".json").read_text())
-    assert (facts["photos"], facts["test_photos_used"]) == ("work/more", True)
+    assert (facts["other_photos"], facts["test_photos_used"]) == ("work/more", True)
 
 
 def test_record_writes_the_ledger_and_the_facts(first):
@@ -60,7 +60,7 @@ def test_record_writes_the_ledger_and_the_facts(first):
         **CHOICE,
         "sha256": digest,
         "test_photos_used": True,
-        "photos": "",
+        "other_photos": "",
     }
 
 

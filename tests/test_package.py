@@ -158,7 +158,10 @@ def test_photos_never_seen_are_grouped_among_themselves(with_steps, photos):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"photos": "work/more"}, "'tiny' is no submission: it labels the photos of 'work/more'"),
+        (
+            {"other_photos": "work/more"},
+            "'tiny' is no submission: it labels the photos of 'work/more'",
+        ),
         ({"outside": {"theirs-1a2b": "1a2b"}}, r"members of other teams \(theirs-1a2b\)"),
     ],
 )

@@ -25,8 +25,8 @@ from lib.task.attributes import LABEL, Task
 
 OF_A_RUN = ("task.yaml", "precision.csv", "metrics.json")
 OF_A_ROW = (  # what its JSON must say
-    "runs", "finals", "outside", "photos", "weights", "tta", "metric", "calibrate", "group_test",
-    "decision", "sha256",
+    "runs", "finals", "outside", "other_photos", "weights", "tta", "metric", "calibrate",
+    "group_test", "decision", "sha256",
 )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def read_row(submissions: Path, name: str) -> dict:
     csv, path = submissions / f"{name}.csv", submissions / f"{name}.json"
     recorded = ledger.read(submissions)
     known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    if photos := known.get("photos"):
+    if photos := known.get("other_photos"):
         raise ArtefactError(
             f"{name!r} is no submission: it labels the photos of {photos!r} for pseudo-labels. "
             "Give the name of one that answers the test photos"

@@ -19,7 +19,7 @@ TABLES = {  # parameters that name folders, and the files that are read there
     "work_dir": "*.parquet",
     "extra_data": "*.parquet",
     "pseudo_data": "*.parquet",
-    "photos": "*.parquet",
+    "other_photos": "*.parquet",
     "outside": "*.csv",
 }
 

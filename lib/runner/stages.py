@@ -61,7 +61,7 @@ STAGES = {
         anywhere=True,
     ),
     "ensemble": Stage(
-        "04_ensemble_tta", SUBMISSION, MADE, fills="submissions_dir", reads=("photos",)
+        "04_ensemble_tta", SUBMISSION, MADE, fills="submissions_dir", reads=("other_photos",)
     ),
     "errors": Stage("05_error_analysis", ALONE, together=f"{SUBMISSION}_errors"),
     "compare": Stage("06_compare", "{runs_dir}/06_compare", follows=RESULTS),

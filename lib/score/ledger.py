@@ -36,17 +36,17 @@ def record(
     test_photos_used: bool,
     together: bool = False,
     choice: Mapping[str, object],
-    photos: str = "",
+    other_photos: str = "",
 ) -> None:
     """Append a submission's CSV to the ledger next to it, and write the same facts to its JSON.
 
     ``test_photos_used``: whether a run learned from test photos (pseudo-labels). ``together``:
     whether the answer for one test photo depends on other ones; the column ``test_photos_used``
     says "together" then, and "yes" where a run learned from them. ``choice``: how classes were
-    decided, and which method was recommended and why; it goes to the JSON alone. ``photos``: the
-    work folder of other photos than the test photos: there is nothing to upload then, and no row.
-    A name with the same file hash is not recorded twice. Rows that are there, and the scores that a
-    user typed into them, are never touched.
+    decided, and which method was recommended and why; it goes to the JSON alone. ``other_photos``:
+    the work folder of other photos than the test photos: there is nothing to upload then, and no
+    row. A name with the same file hash is not recorded twice. Rows that are there, and the scores
+    that a user typed into them, are never touched.
     """
     if not submission.exists():
         raise ArtefactError(f"there is no {submission} to record; write the submission first")
@@ -62,10 +62,10 @@ def record(
         "test_photos_used": _used(test_photos_used, together),
     }
     with FileLock(submission.with_name(f".{FILE}.lock")):
-        if not photos:
+        if not other_photos:
             _append(row, submission.with_name(FILE))
         more = {"weights": list(weights), "oof_score_without_tta": oof_score_without_tta}
-        more |= {"test_photos_used": test_photos_used, "photos": photos}
+        more |= {"test_photos_used": test_photos_used, "other_photos": other_photos}
         write_json({**facts, **more, **choice}, submission.with_suffix(".json"))
 
 

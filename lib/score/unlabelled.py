@@ -1,7 +1,7 @@
 """Photos without labels as a set of their own, to be predicted and learned from (pseudo-labels).
 
 ``python -m lib.unlabelled FOLDER --like RUN --out work/more`` indexes, audits and crops them as the
-photos of a run were; notebook 04 labels them with ``photos``, notebook 03 trains on them with
+photos of a run were; notebook 04 labels them with ``other_photos``, notebook 03 trains on them with
 ``pseudo_data``.
 """
 
