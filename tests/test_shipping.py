@@ -11,7 +11,7 @@ import pytest
 
 from lib import artefacts
 from lib.errors import ArtefactError, ParameterError
-from lib.runner import cluster, finished, parameters, parcels, shipping
+from lib.runner import chain, cluster, finished, parameters, parcels, shipping
 from lib.runner.stages import Step, notebook_of
 from lib.runner.units import Unit
 
@@ -131,6 +131,13 @@ def test_what_would_mean_something_else_on_a_node_is_refused(changes, told):
     shipping.check_sendable(fold())
     with pytest.raises(ParameterError, match=told):
         shipping.check_sendable(fold(**changes))
+
+
+@pytest.mark.parametrize("on", [[], ["--on", "local:2"], ["--on", "ray"]])
+def test_one_machine_needs_no_sending(capsys, on):
+    with pytest.raises(SystemExit):
+        chain.main(["a.yaml", "--no-shared-disk", *on])
+    assert "--no-shared-disk goes with --on auto or ray://" in capsys.readouterr().err
 
 
 def test_only_folds_are_sent():

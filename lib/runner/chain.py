@@ -89,7 +89,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             )
     if args.allow_public and not args.on:
         parser.error("--allow-public goes with --on")
-    if args.no_shared_disk and (not args.on or args.on.startswith("local")):
+    if args.no_shared_disk and not args.on.startswith(("auto", "ray://")):
         parser.error("--no-shared-disk goes with --on auto or ray://HOST:PORT")
     if args.yes and not args.clean:
         parser.error("--yes goes with --clean")

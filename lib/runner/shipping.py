@@ -61,7 +61,8 @@ class Shipping(Cluster):
         self.sent[number] = "the cluster"
         wish = {"num_cpus": unit.cpus or 1, "num_gpus": unit.gpus, "max_retries": RETRIES}
         task = self.work.options(name=unit.name, **wish)
-        outcome, archive, digest = self.ray.get(task.remote(unit, sent, environment(unit, 1)))
+        made = task.remote(unit, sent, environment(unit, 1))
+        outcome, archive, digest = self.ray.get(made)
         parcels.unpack(archive, digest, (PROJECT / unit.makes).parent)
         return outcome
 
