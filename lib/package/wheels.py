@@ -1,11 +1,12 @@
-"""The packages that inference imports: listed with their versions, fetched, and installed offline.
+"""The packages that inference needs: listed with their versions, fetched, and installed offline.
 
-Only the standard library is imported here: this runs before anything is installed.
+Installing imports the standard library alone: it comes before anything else is installed.
 """
 
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from lib.errors import ArtefactError
@@ -25,11 +26,27 @@ def write(folder: Path, download: bool) -> None:
 
     ArtefactError if they cannot be fetched.
     """
-    pins = {name: f"{name}=={version(name)}" for name in NEEDED}
+    pins = {name: f"{name}=={version(name)}" for name in needed(NEEDED)}
     (folder / LIST).write_text("\n".join(pins.values()) + "\n", "utf-8")
     if download:
         fetched = [pin for name, pin in pins.items() if name not in GIVEN]
         _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", folder / FOLDER, *fetched)
+
+
+def needed(names: Iterable[str]) -> list[str]:
+    """Return packages and all that they need; what GIVEN need is there with them."""
+    from packaging.requirements import Requirement  # where packages are made, accelerate brings it
+    from packaging.utils import canonicalize_name
+
+    found, todo = set[str](), [*names]
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name not in found and name not in GIVEN:
+            asked = map(Requirement, requires(name) or [])
+            here = {"extra": ""}
+            todo += [one.name for one in asked if not one.marker or one.marker.evaluate(here)]
+        found.add(name)
+    return sorted(found)
 
 
 def install_missing(folder: Path) -> list[str]:
