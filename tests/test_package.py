@@ -23,7 +23,7 @@ from lib.demo import people
 from lib.errors import ArtefactError, DataError, ParameterError
 from lib.face import crops, faces
 from lib.learn import loop, precision, recipe
-from lib.package import build, checkpoints, infer, manifest, slim, wheels
+from lib.package import build, checkpoints, infer, manifest, onnx, slim, wheels
 from lib.package.__main__ import main
 from lib.score import decisions, ensemble, predict, runs
 from lib.score.between import Between
@@ -147,6 +147,37 @@ def test_looks_are_packaged_without_names(project, with_steps):
     oof = pd.read_parquet(with_steps / "runs/tiny/oof.parquet")
     pd.testing.assert_series_equal(looks["person"].loc[oof.index], oof["person"])
     assert len(looks) == len(oof) == 24 * 7
+
+
+@pytest.mark.parametrize("tta", ["hflip", "multi_scale", "five_crop"])
+def test_onnx_models_predict_what_torch_predicts_for_any_number_of_photos(project, tmp_path, tta):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is optional")
+    run = runs.load(str(project / "runs"), "tiny")
+    state = checkpoints.of_fold(run, 0)
+    onnx.export(run, state, True, tta, tmp_path / "model.onnx")  # which compares on test photos
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 72, 72, 3), np.uint8)
+    viewed = predict.with_views(checkpoints.model(run, state), tta, [64, 64])
+    plain = precision.Precision("no", torch.contiguous_format)
+    expected = predict.forward(viewed, pixels, plain)
+    for photos in (pixels, pixels[:1]):
+        found = onnx.reader(tmp_path / "model.onnx")(photos)
+        np.testing.assert_allclose(found, expected[: len(photos)], atol=1e-5)
+
+
+def test_a_package_with_onnx_models_writes_the_same_bytes(project, package, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is optional")
+    make(project, tmp_path / "package", with_onnx=True)
+    assert "onnxruntime==" in (tmp_path / "package/requirements.txt").read_text()
+    sealed, photos = infer.Sealed(tmp_path / "package", onnx=True), project / "data/eval/images"
+    files = infer.list_photos(photos, project / "data/eval/info.csv", TASK)
+    monkeypatch.setattr(predict, "forward", None)  # torch has nothing to do
+    told = infer.write(sealed, infer.answer(sealed, photos, files), files, tmp_path / "a.csv")
+    assert "byte for byte" in told
+    with pytest.raises(ParameterError, match="has no ONNX models: make it by"):
+        infer.Sealed(package, onnx=True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ParameterError, match="--onnx needs onnxruntime, which is not installed"):
+        sealed.models()
 
 
 def test_photos_never_seen_are_grouped_among_themselves(with_steps, photos):
@@ -407,7 +438,7 @@ def test_the_list_of_wheels_has_what_inference_imports(tmp_path, monkeypatch):
     owners = packages_distributions()
     used = {owner.lower() for name in names - {"lib"} for owner in owners.get(name, [])}
     parquet = {"pyarrow"}  # which pandas imports
-    elsewhere = {"matplotlib", "packaging"}  # for training, and for making packages
+    elsewhere = {"matplotlib", "packaging", "onnxruntime"}  # training, making packages, --onnx
     assert used - elsewhere | parquet == {name.lower() for name in wheels.NEEDED}
     wheels.write(tmp_path, download=False)
     listed = {pin.split("==")[0] for pin in (tmp_path / wheels.LIST).read_text().split()}

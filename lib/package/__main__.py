@@ -19,13 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--slim", default="", metavar="N", help=ways)
     add("--answers", type=Path, metavar="CSV", help="true answers of test photos, to score --slim")
     add("--wheels", action="store_true", help="fetch the wheels of what inference imports")
+    add("--onnx", action="store_true", help="write the models for onnxruntime as well")
     add("--submissions", default="submissions", metavar="DIR", help="folder of the ledger")
     add("--runs", default="runs", metavar="DIR", help="folder of the runs")
     o = parser.parse_args(arguments)
     try:
         from lib.package import build  # torch takes seconds
 
-        facts = build.make(o.submission, o.out, o.submissions, o.runs, o.slim, o.answers, o.wheels)
+        places = (o.out, o.submissions, o.runs)
+        facts = build.make(o.submission, *places, o.slim, o.answers, o.wheels, o.onnx)
     except FacefoldError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,7 +14,7 @@ from lib.artefacts import file_hash, resolve
 from lib.data.index import load_images
 from lib.errors import ArtefactError, DataError
 from lib.face import faces
-from lib.package import card, checkpoints, kaggle, looks, manifest, slim, wheels
+from lib.package import card, checkpoints, kaggle, looks, manifest, onnx, slim, wheels
 from lib.package.infer import FACTS
 from lib.score import ledger, predict, runs, same_person
 from lib.score.between import Between
@@ -38,10 +38,12 @@ def make(
     way: str = "",
     answers: Path | None = None,
     download: bool = False,
+    with_onnx: bool = False,
 ) -> dict:
     """Write the package of submission ``name`` to ``out``; return its facts.
 
-    ``way`` and ``answers`` are those of ``lib.package.slim``; ``download`` fetches wheels.
+    ``way`` and ``answers`` are those of ``lib.package.slim``; ``download`` fetches wheels,
+    ``with_onnx`` writes models for onnxruntime too.
     ArtefactError if ``out`` exists, if the submission is not the one of the ledger or cannot be
     made from photos by these runs, or if a run of it is gone. Nothing is left behind when it ends
     early.
@@ -65,9 +67,10 @@ def make(
         facts = row | _predicting(members, task)
         facts["models"] = sum(len(run.folds) for run in voters.values())
         facts["network"] = looks.save_network(folder) if found else ""
+        facts["onnx"] = with_onnx
         facts |= _models(members, oof, facts, way, answers, folder, between)
         artefacts.write_json(facts, folder / FACTS)
-        wheels.write(folder, download)
+        wheels.write(folder, download, [onnx.PACKAGE] if with_onnx else [])
         card.write(folder, facts, members, oof, task, between)
         kaggle.write(folder, name)
         manifest.write(folder)
@@ -179,7 +182,11 @@ def _models(
     for name, states in kept.items():
         paths[name] = {fold: checkpoints.save(state, folder) for fold, state in states.items()}
         for fold, state in states.items():
-            folded[paths[name][fold]] = checkpoints.foldable(members[name], state, tta)
+            path = paths[name][fold]
+            folded[path] = checkpoints.foldable(members[name], state, tta)
+            if facts["onnx"]:
+                file = folder / onnx.file(path)
+                onnx.export(members[name], state, folded[path] > 0, tta, file)
     cost = {}
     if way:
         fewer = {name: slim.table(members[name], kept[name], tta, ids) for name in kept}

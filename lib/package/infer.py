@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +27,11 @@ from lib.artefacts import file_hash
 from lib.data.audit import measure
 from lib.data.index import scan
 from lib.data.table import by_stem
-from lib.errors import DataError, FacefoldError, some
+from lib.errors import DataError, FacefoldError, ParameterError, some
 from lib.face import crops, faces
 from lib.learn import fusion, recipe
-from lib.learn.precision import Precision, chosen
-from lib.package import looks, manifest
+from lib.learn.precision import chosen
+from lib.package import looks, manifest, onnx
 from lib.package.looks import Looks
 from lib.package.voting import voted
 from lib.progress import progress
@@ -66,21 +66,26 @@ class Model(NamedTuple):
     run: str
     fold: str
     pictures: Pictures
-    viewed: nn.Module
+    probabilities: Callable[[np.ndarray], np.ndarray]
     columns: list[str]
-    precision: Precision
 
 
 class Sealed:
     """An open package: its facts, its runs, and the task that they share.
 
-    ArtefactError if a file is not as it was sealed.
+    ``onnx``: models are run by onnxruntime. ArtefactError if a file is not as it was sealed,
+    ParameterError if there are no ONNX models.
     """
 
-    def __init__(self, folder: str | Path = PROJECT):
-        self.folder = Path(folder).resolve()
+    def __init__(self, folder: str | Path = PROJECT, onnx: bool = False):
+        self.onnx, self.folder = onnx, Path(folder).resolve()
         manifest.check(self.folder)
         self.facts = json.loads((self.folder / FACTS).read_text("utf-8"))
+        if onnx and not self.facts["onnx"]:
+            raise ParameterError(
+                f"{self.folder} has no ONNX models: make it by python -m lib.package --onnx, or "
+                "leave --onnx out"
+            )
         self.runs, self.task = runs.load_all(str(self.folder / "runs"), self.facts["runs"])
 
     def models(self) -> list[Model]:
@@ -103,10 +108,15 @@ class Sealed:
             run=run.name,
             fold=fold,
             pictures=Pictures(Faces(how["detector"], tuple(how["fallback"])), _frozen(geometry)),
-            viewed=self._viewed(run, path),
+            probabilities=self._probabilities(run, path),
             columns=recipe.columns(params, self.task),
-            precision=chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision")),
         )
+
+    def _probabilities(self, run: Run, path: str) -> Callable[[np.ndarray], np.ndarray]:
+        if self.onnx:
+            return onnx.reader(self.folder / onnx.file(path))
+        precision = chosen(pd.read_csv(run.folder / "precision.csv", index_col="precision"))
+        return partial(predict.forward, self._viewed(run, path), precision=precision)
 
     def _viewed(self, run: Run, path: str) -> nn.Module:
         model = recipe.untrained(run.params, self.task)
@@ -219,7 +229,7 @@ def _predict_batch(
 
 def _table(model: Model, pixels: np.ndarray, keys: pd.Index, task: Task) -> pd.DataFrame:
     empty = np.zeros((0, len(model.columns)))
-    values = predict.forward(model.viewed, pixels, model.precision) if len(keys) else empty
+    values = model.probabilities(pixels) if len(keys) else empty
     table = pd.DataFrame(values, keys, model.columns)
     return normalised(table, task).assign(fold=model.fold)
 
@@ -246,9 +256,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--sample", type=Path, metavar="CSV", help="lists the photos; left out: all of the folder")
     add("--out", type=Path, metavar="CSV", default=Path("submission.csv"))
     add("--strict", action="store_true", help="refuse photos that are missing or cannot be read")
+    add("--onnx", action="store_true", help="run the models by onnxruntime, on the processor")
     options = parser.parse_args(arguments)
     try:
-        sealed = Sealed()
+        sealed = Sealed(onnx=options.onnx)
         files = list_photos(options.photos.resolve(), options.sample, sealed.task)
         answers = answer(sealed, options.photos.resolve(), files, options.strict)
         print(write(sealed, answers, files, options.out))

@@ -21,12 +21,12 @@ NEEDED = (
 )  # fmt: skip
 
 
-def write(folder: Path, download: bool) -> None:
+def write(folder: Path, download: bool, more: Iterable[str] = ()) -> None:
     """Write the list of packages to ``folder``; ``download`` fetches the wheels of all but GIVEN.
 
-    ArtefactError if they cannot be fetched.
+    ``more`` is what is needed besides NEEDED. ArtefactError if they cannot be fetched.
     """
-    pins = {name: f"{name}=={version(name)}" for name in needed(NEEDED)}
+    pins = {name: f"{name}=={version(name)}" for name in needed([*NEEDED, *more])}
     (folder / LIST).write_text("\n".join(pins.values()) + "\n", "utf-8")
     if download:
         fetched = [pin for name, pin in pins.items() if name not in GIVEN]
