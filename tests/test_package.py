@@ -138,6 +138,7 @@ def test_steps_and_final_runs_of_a_submission_are_done_in_its_package(
         changed = infer.answer(other, project / "data/eval/images", files).table
         assert np.abs(changed - answers.table).to_numpy().max() > 1e-3, fact
     card = (with_steps / "README.md").read_text()
+    assert "Final runs, trained on everyone: last. No score here knows of them." in card
     assert "calibrate: `True`, group_test: `appearance`, decision: `offsets`" in card
 
 

@@ -3,7 +3,7 @@
 Mitchell et al. 2019, Model cards for model reporting, arXiv 1810.03993.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +62,14 @@ def _what(facts: Mapping, task: Task) -> str:
         f"`{facts['tta']}`, vote: `{facts['vote']}`, {_steps(facts)}. They "
         f"reproduce the file with SHA-256 `{facts['sha256']}`"
         + (", but for the answers that fewer models change." if facts["slim"]["way"] else ".")
+        + _finals(facts["finals"])
     )
+
+
+def _finals(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f" Final runs, trained on everyone: {', '.join(names)}. No score here knows of them."
 
 
 def _steps(facts: Mapping) -> str:
