@@ -57,7 +57,7 @@ soakcluster: env  ## lose a node of an emulated Ray cluster, compared with a ser
 soak: env  ## kill a chain of runs at random moments and compare what it leaves (15 minutes)
 	$(RUN) tests/soak.py
 
-bench: env  ## speed and memory against peers and limits (12 minutes, on a quiet machine)
+bench: env  ## speed and memory against peers and limits (14 minutes, on a quiet machine)
 	$(RUN) -m lib.run params/demo.yaml --stages demo,eda,crop
 	$(RUN) -m lib.run params/bench.yaml
 
