@@ -378,7 +378,7 @@ def test_the_table_sorts_in_a_browser_without_a_request(tmp_path):
         cells = tab.locator(".dt-scroll-body tbody tr:first-child td")
         sides = cells.evaluate_all("cells => cells.map(cell => getComputedStyle(cell).textAlign)")
         assert sides == ["left", "right", "left"]
-        head.click()  # the table is drawn anew a moment later
+        head.click()  # the table is drawn again a moment later
         api.expect(names).to_have_text(["b", "a", "c"])  # as numbers: 10 is not before 2
         browser.close()
     assert [url for url in outside if not url.startswith("blob:")] == [page.as_uri()]

@@ -40,11 +40,11 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def theirs(run, tmp_path):
+def other_team(run, tmp_path):
     """Return the folder of another team, which has answered other probabilities."""
     tables = {"oof": drawn(KEYS, 5), "test": drawn(TESTS, 6)}
-    exchange.write(tables, TASK, tmp_path / "theirs")
-    return tmp_path / "theirs"
+    exchange.write(tables, TASK, tmp_path / "other_team")
+    return tmp_path / "other_team"
 
 
 def test_a_run_is_written_by_class_names_with_a_row_per_photo(run, tmp_path, capsys):
@@ -64,8 +64,8 @@ def test_an_unfinished_run_is_refused(tmp_path, capsys):
     assert "is not finished" in capsys.readouterr().err
 
 
-def test_tables_come_back_as_they_were_whatever_the_order_of_rows_and_columns(theirs):
-    path = theirs / "oof.csv"
+def test_tables_come_back_as_they_were_whatever_the_order_of_rows_and_columns(other_team):
+    path = other_team / "oof.csv"
     table = pd.read_csv(path).sample(frac=1, random_state=0).sample(frac=1, axis=1, random_state=0)
     path.write_text("\ufeff" + table.to_csv(index=False), "utf-8")
     found = exchange.read(path, TASK, KEYS)
@@ -89,12 +89,12 @@ def test_a_class_may_be_called_like_anything(tmp_path):
     pd.testing.assert_frame_equal(exchange.read(tmp_path / "test.csv", task, TESTS), table)
 
 
-def test_a_member_from_outside_votes_and_is_named_with_the_hash_of_its_files(run, theirs):
-    outside = exchange.members([str(theirs)], {"mine": run}, TASK)
+def test_a_member_from_outside_votes_and_is_named_with_the_hash_of_its_files(run, other_team):
+    outside = exchange.members([str(other_team)], {"mine": run}, TASK)
     [name] = outside.oof
-    assert name.startswith("theirs@")
+    assert name.startswith("other_team@")
     for file, digest in outside.hashes[name].items():
-        assert digest == artefacts.file_hash(theirs / file)
+        assert digest == artefacts.file_hash(other_team / file)
     oof, test = {"mine": run.oof()} | outside.oof, {"mine": run.test()} | outside.test
     known, voted = ensemble.combine(oof, test, TASK, "soft")
     pd.testing.assert_series_equal(known["label"], run.oof()["label"])
@@ -103,35 +103,35 @@ def test_a_member_from_outside_votes_and_is_named_with_the_hash_of_its_files(run
     np.testing.assert_allclose(voted.loc[TESTS, TASK.columns()], expected, atol=1e-12)
     method = nested.Method("greedy", "argmax")
     assert len(nested.estimate(oof, TASK, [method])[method]) == 60
-    pd.read_csv(theirs / "test.csv").round(6).to_csv(theirs / "test.csv", index=False)
-    assert list(exchange.members([str(theirs)], {"mine": run}, TASK).oof) != [name]
+    pd.read_csv(other_team / "test.csv").round(6).to_csv(other_team / "test.csv", index=False)
+    assert list(exchange.members([str(other_team)], {"mine": run}, TASK).oof) != [name]
 
 
-def test_what_is_no_member_is_refused_with_its_reason(run, theirs):
-    (theirs / "oof.csv").unlink()
+def test_what_is_no_member_is_refused_with_its_reason(run, other_team):
+    (other_team / "oof.csv").unlink()
     with pytest.raises(ArtefactError, match="without out-of-fold probabilities nobody knows"):
-        exchange.members([str(theirs)], {"mine": run}, TASK)
+        exchange.members([str(other_team)], {"mine": run}, TASK)
 
 
 @pytest.fixture
-def ensemble_step(theirs, tmp_path):
+def ensemble_step(other_team, tmp_path):
     """Return a function that plans an ensemble with the member from outside."""
     path = tmp_path / "outside.yaml"
-    path.write_text(f"stages: [ensemble]\nruns: []\noutside: [{theirs}]\n")
+    path.write_text(f"stages: [ensemble]\nruns: []\noutside: [{other_team}]\n")
     return lambda: plan([read_layer(path)])[0]
 
 
-def test_a_lacking_table_is_told_before_anything_starts(ensemble_step, theirs):
-    assert ensemble_step().settings["outside"] == [str(theirs)]
-    (theirs / "test.csv").unlink()
+def test_a_lacking_table_is_told_before_anything_starts(ensemble_step, other_team):
+    assert ensemble_step().settings["outside"] == [str(other_team)]
+    (other_team / "test.csv").unlink()
     with pytest.raises(ParameterError, match=r"test\.csv is missing: a member from outside needs"):
         ensemble_step()
 
 
-def test_a_step_is_not_finished_when_a_table_from_outside_has_changed(ensemble_step, theirs):
+def test_a_step_is_not_finished_when_a_table_from_outside_has_changed(ensemble_step, other_team):
     before = finished.key(ensemble_step())
     assert finished.key(ensemble_step()) == before
-    (theirs / "oof.csv").write_text("other")
+    (other_team / "oof.csv").write_text("other")
     assert finished.key(ensemble_step()) != before
 
 
@@ -159,9 +159,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_faulty_table_is_refused_in_one_sentence(theirs, fault):
+def test_a_faulty_table_is_refused_in_one_sentence(other_team, fault):
     change, message = FAULTS[fault]
-    path = theirs / "oof.csv"
+    path = other_team / "oof.csv"
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(DataError, match=message) as caught:
         exchange.read(path, TASK, KEYS)
@@ -169,8 +169,8 @@ def test_a_faulty_table_is_refused_in_one_sentence(theirs, fault):
     assert "\n" not in str(caught.value)
 
 
-def test_semicolons_are_refused_with_the_fix(theirs):
-    path = theirs / "oof.csv"
+def test_semicolons_are_refused_with_the_fix(other_team):
+    path = other_team / "oof.csv"
     pd.read_csv(path).to_csv(path, index=False, sep=";")
     with pytest.raises(DataError, match="separate fields by commas"):
         exchange.read(path, TASK, KEYS)

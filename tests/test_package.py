@@ -196,7 +196,7 @@ def test_photos_never_seen_are_grouped_among_themselves(with_steps, photos):
             {"other_photos": "work/more"},
             "'tiny' is no submission: it labels the photos of 'work/more'",
         ),
-        ({"outside": {"theirs-1a2b": "1a2b"}}, r"members of other teams \(theirs-1a2b\)"),
+        ({"outside": {"other_team-1a2b": "1a2b"}}, r"members of other teams \(other_team-1a2b\)"),
     ],
 )
 def test_what_a_package_cannot_make_is_refused(project, tmp_path, changes, message):

@@ -9,7 +9,8 @@ import time
 import psutil
 import pytest
 import yaml
-from test_batch import outcomes
+from test_batch import ENSEMBLE as JOINED
+from test_batch import IMPORTS, outcomes
 from test_run import write_notebook
 
 from lib import PROJECT
@@ -17,9 +18,9 @@ from lib.learn.checks import possible_folds
 from lib.runner import board, chain, engine, parameters, places, stages, unit, units
 from lib.runner.batch import Experiment
 
-TRAIN = """\
-import time
-from pathlib import Path
+TRAIN = (
+    IMPORTS
+    + """\
 run = Path(runs_dir) / experiment
 for fold in folds or range(fold_count):
     table = run / f"fold{fold}" / "test.parquet"
@@ -35,13 +36,8 @@ for fold in folds or range(fold_count):
 tables = [run / f"fold{fold}" / "test.parquet" for fold in range(fold_count)]
 if all(table.exists() for table in tables):
     (run / "metrics.json").write_text("+".join(table.read_text() for table in tables))"""
-ENSEMBLE = """\
-from pathlib import Path
-folder = Path(submissions_dir)
-folder.mkdir(exist_ok=True)
-text = "|".join((Path(runs_dir) / run / "metrics.json").read_text() for run in runs)
-for suffix in ("csv", "parquet"):
-    (folder / f"{submission}.{suffix}").write_text(text)"""
+)
+ENSEMBLE = IMPORTS + JOINED.replace('"+"', '"|"')  # "+" stands between folds
 
 
 def write_notebooks(place):
